@@ -1,0 +1,58 @@
+"""Reprompt turns a person's words into a prompt that a text-to-music model follows, and says why."""
+
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        AudioError,
+        DatabaseError,
+        EncoderError,
+        EncoderMismatchError,
+        KnowledgeError,
+        PromptError,
+        RepromptError,
+        SettingsError,
+    )
+    from .pipeline import Pipeline, reprompt, transform
+    from .settings import Settings
+    from .types import Caption, Descriptor, Emotion, Mention, MusicPlan, Reason, Reprompt
+
+__all__ = [
+    "AudioError",
+    "Caption",
+    "DatabaseError",
+    "Descriptor",
+    "Emotion",
+    "EncoderError",
+    "EncoderMismatchError",
+    "KnowledgeError",
+    "Mention",
+    "MusicPlan",
+    "Pipeline",
+    "PromptError",
+    "Reason",
+    "Reprompt",
+    "RepromptError",
+    "Settings",
+    "SettingsError",
+    "reprompt",
+    "transform",
+]
+
+__version__ = _version("reprompt-core")
+
+_HOME = {
+    **dict.fromkeys([n for n in __all__ if n.endswith("Error")], "errors"),
+    **dict.fromkeys(["Pipeline", "reprompt", "transform"], "pipeline"),
+    "Settings": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names are imported when first used: `import reprompt_core` costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOME.get(name, 'types')}", __name__), name)

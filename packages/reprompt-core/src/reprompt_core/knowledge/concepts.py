@@ -1,0 +1,304 @@
+"""Concepts: things people name, with their sensory and musical values, and the lexicon that finds them by name.
+
+Each CSV holds one family of kinds and the columns that make sense for it; the schema here is the one truth about
+both. Several values in a cell are joined by `|`. An alias that ends in `?` is an everyday word with other meanings
+("house?", "rock?"): it counts only where the sentence speaks of its field.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from ..errors import KnowledgeError
+from ..types import TASTES
+from ..words import Token, Words, fold
+
+__all__ = ["KINDS", "Concept", "InstrumentSound", "Lexicon", "Match", "MusicStyle", "load_concepts", "read_concepts"]
+
+TEXTURES = frozenset(
+    "smooth creamy silky velvety crunchy crispy chewy soft tender juicy sticky gooey fluffy airy foamy dense flaky "
+    "fizzy grainy firm brittle oily thick thin slippery crumbly tough gelatinous spongy powdery moist dry melting "
+    "rough syrupy".split()
+)
+TEMPERATURES = frozenset("frozen cold cool room warm hot".split())
+COLOURS = frozenset(
+    "red orange yellow green blue purple pink brown black white grey golden beige multicoloured clear".split()
+)
+AROMAS = frozenset(
+    "fruity citrus floral herbal spiced smoky roasted nutty buttery vanilla caramel chocolate earthy meaty fishy "
+    "yeasty fermented cheesy fresh minty garlicky woody winey malty coconut anise pungent vegetal toasty savoury "
+    "milky honeyed boozy tart grassy medicinal".split()
+)
+TIMBRES = frozenset(
+    "warm bright dark soft mellow airy reverberant dry distorted crisp rich lush sparse dense metallic hollow glassy "
+    "gritty punchy breathy shimmering muffled lo-fi spacious intimate rough smooth sharp round deep resonant "
+    "percussive hazy silky velvety nasal piercing buzzing tape-saturated pulsing delicate bold hypnotic gentle raw "
+    "woody twangy brassy sparkling heavy light droning echoing".split()
+)
+FAMILIES = frozenset(
+    "happiness sadness anger fear tenderness disgust surprise nostalgia calm excitement power mystery romance "
+    "boredom".split()
+)
+GROOVES = frozenset(
+    "four_on_floor backbeat halftime swing shuffle boom_bap breakbeat waltz bossa samba clave reggae dembow afrobeat "
+    "march six_eight train polka tango funk two_step blast free".split()
+)
+MODES = frozenset("major minor dorian mixolydian phrygian lydian pentatonic".split())
+ATTRIBUTES = frozenset(
+    "sweet sour bitter salty umami spicy creamy smooth soft rough crunchy cold hot light-yellow dark-blue "
+    "dark-red".split()
+)
+KINDS = {
+    "foods": ("food", "drink"),
+    "scenes": ("place", "time", "weather", "activity", "occasion", "ambience"),
+    "moods": ("mood",),
+    "sensations": ("taste", "texture", "temperature", "colour", "aroma"),
+    "instruments": ("instrument",),
+    "genres": ("genre",),
+}
+_COMMON = ("name", "kind", "aliases_en", "aliases_es", "about")
+_FEELING = ("valence", "arousal", "energy", "brightness")
+COLUMNS = {
+    "foods": (*_COMMON, *TASTES, "textures", "temperature", "colour", "aroma"),
+    "scenes": (*_COMMON, *_FEELING, "temperature", "genres", "timbres"),
+    "moods": (*_COMMON, *_FEELING, "family"),
+    "sensations": (*_COMMON, *TASTES, *_FEELING, "attribute"),
+    "instruments": (*_COMMON, "family", "program", "register", "roles", "timbres", *_FEELING),
+    "genres": (
+        *_COMMON,
+        *("tempo_min", "tempo_max", "mode", "articulation", "dynamics", "groove", "rhythm"),
+        *("lead", "accompaniment", "timbres", *_FEELING),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentSound:
+    """How an instrument sounds and what it does in a band."""
+
+    family: str
+    program: int | None  # General MIDI, 0..127; None: unpitched percussion
+    register: str  # low | mid | high
+    roles: tuple[str, ...]  # of lead, chords, bass, pad, rhythm
+
+
+@dataclass(frozen=True, slots=True)
+class MusicStyle:
+    """How a genre is usually played."""
+
+    tempo: tuple[int, int]  # BPM, from..to
+    mode: str
+    articulation: str
+    dynamics: str
+    groove: str
+    rhythm: str
+    lead: tuple[str, ...]
+    accompaniment: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """A thing people name."""
+
+    name: str
+    kind: str
+    aliases_en: tuple[str, ...]
+    aliases_es: tuple[str, ...]
+    about: str
+    tastes: dict[str, float] = field(default_factory=dict[str, float])  # each 0..1
+    valence: float | None = None  # -1..1
+    arousal: float | None = None  # -1..1
+    energy: float | None = None  # 0..1
+    brightness: float | None = None  # 0..1
+    textures: tuple[str, ...] = ()
+    temperature: str = ""
+    colour: str = ""
+    aroma: tuple[str, ...] = ()
+    genres: tuple[str, ...] = ()  # music that suits a scene
+    timbres: tuple[str, ...] = ()
+    family: str = ""  # of a mood
+    attribute: str = ""  # the researched attribute that a sensation stands for
+    sound: InstrumentSound | None = None
+    style: MusicStyle | None = None
+
+
+def load_concepts() -> list[Concept]:
+    """The shipped concepts, in file order.
+
+    Raises:
+        KnowledgeError: a row does not fit the schema.
+    """
+    concepts: list[Concept] = []
+    folder = resources.files(__package__)
+    for table in KINDS:
+        concepts += read_concepts(folder / f"{table}.csv", table)
+    return concepts
+
+
+def read_concepts(path: Traversable, table: str) -> list[Concept]:
+    """The concepts of one CSV file with the columns of `table`.
+
+    Raises:
+        KnowledgeError: naming file, line and column.
+    """
+    with path.open("r", encoding="utf-8", newline="") as f:
+        rows = csv.reader(f)
+        header = next(rows, [])
+        if tuple(header) != COLUMNS[table]:
+            raise KnowledgeError(f"{path.name}: its columns must be {','.join(COLUMNS[table])}.")
+        return [_concept(dict(zip(header, row, strict=False)), f"{path.name}:{rows.line_num}", table) for row in rows]
+
+
+def _concept(row: dict[str, str], where: str, table: str) -> Concept:
+    def bad(what: str) -> KnowledgeError:
+        return KnowledgeError(f"{where} ({row.get('name', '?')}): {what}")
+
+    def several(column: str, allowed: frozenset[str] | None = None) -> tuple[str, ...]:
+        values = tuple(v for v in row.get(column, "").split("|") if v)
+        if allowed is not None and (wrong := set(values) - allowed):
+            raise bad(f"{column}: {', '.join(sorted(wrong))} is not in the vocabulary")
+        return values
+
+    def one(column: str, allowed: frozenset[str]) -> str:
+        return next(iter(several(column, allowed)), "")
+
+    def number(column: str, low: float) -> float | None:
+        if not row.get(column):
+            return None
+        try:
+            value = float(row[column])
+        except ValueError:
+            value = 9.0
+        if not low <= value <= 1:
+            raise bad(f"{column}: {row[column]!r} is not a number from {low:g} to 1")
+        return value
+
+    if len(row) != len(COLUMNS[table]):
+        raise bad(f"{len(row)} cells where the header has {len(COLUMNS[table])}")
+    if row["kind"] not in KINDS[table] or not row["name"]:
+        raise bad(f"kind: {row['kind']!r} is not one of {', '.join(KINDS[table])}")
+    values: dict[str, Any] = {
+        "tastes": {t: v for t in TASTES if (v := number(t, 0))},
+        "valence": number("valence", -1),
+        "arousal": number("arousal", -1),
+        "energy": number("energy", 0),
+        "brightness": number("brightness", 0),
+        "textures": several("textures", TEXTURES),
+        "temperature": one("temperature", TEMPERATURES),
+        "colour": one("colour", COLOURS),
+        "aroma": several("aroma", AROMAS),
+        "genres": several("genres"),
+        "timbres": several("timbres", TIMBRES),
+        "attribute": one("attribute", ATTRIBUTES),
+    }
+    try:
+        if table == "moods":
+            values["family"] = one("family", FAMILIES)
+        if table == "instruments":
+            program = None if row["program"] == "drums" else int(row["program"])
+            values["sound"] = InstrumentSound(row["family"], program, row["register"], several("roles"))
+        if table == "genres":
+            values["style"] = MusicStyle(
+                tempo=(int(row["tempo_min"]), int(row["tempo_max"])),
+                mode=one("mode", MODES),
+                articulation=row["articulation"],
+                dynamics=row["dynamics"],
+                groove=one("groove", GROOVES),
+                rhythm=row["rhythm"],
+                lead=several("lead"),
+                accompaniment=several("accompaniment"),
+            )
+    except ValueError as e:
+        raise bad(str(e)) from e
+    return Concept(row["name"], row["kind"], several("aliases_en"), several("aliases_es"), row["about"], **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An alias found in the words: the concepts it may mean, and its tokens [first, last)."""
+
+    concepts: tuple[tuple[int, bool], ...]  # (index of the concept, everyday word)
+    first: int
+    last: int
+
+
+_Node = dict[str, Any]  # token -> next node; "" -> {concept index: is an everyday word}
+
+
+class Lexicon:
+    """Finds concepts by name: the longest alias at each place, accents, case, hyphens and plurals aside."""
+
+    def __init__(self, concepts: Sequence[Concept]) -> None:
+        self._root: _Node = {}
+        for index, concept in enumerate(concepts):
+            aliases = (*concept.aliases_en, *concept.aliases_es)
+            if concept.name and f"{concept.name.lower()}?" not in aliases:
+                self._add(concept.name, index, False)
+            for alias in aliases:
+                self._add(alias.rstrip("?"), index, alias.endswith("?"))
+
+    def _add(self, alias: str, index: int, weak: bool) -> None:
+        node = self._root
+        for token in alias_tokens(alias):
+            node = node.setdefault(token, {})
+        if node is not self._root:
+            found = node.setdefault("", {})
+            found[index] = weak and found.get(index, True)
+
+    def find(self, tokens: Sequence[Token]) -> list[Match]:
+        """The longest matches, left to right, none overlapping another, none reaching over a clause's end."""
+        matches: list[Match] = []
+        i = 0
+        while i < len(tokens):
+            found = self._longest(tokens, i)
+            if found:
+                matches.append(found)
+                i = found.last
+            else:
+                i += 1
+        return matches
+
+    def _longest(self, tokens: Sequence[Token], first: int) -> Match | None:
+        best: Match | None = None
+        nodes = [self._root]
+        for i in range(first, len(tokens)):
+            if tokens[i].clause != tokens[first].clause:
+                break
+            nodes = [n for node in nodes for form in singulars(tokens[i].text) if (n := node.get(form))]
+            if not nodes:
+                break
+            if concepts := {k: weak for node in reversed(nodes) for k, weak in node.get("", {}).items()}:
+                best = Match(tuple(concepts.items()), first, i + 1)
+        return best
+
+    def names(self, text: str) -> list[int]:
+        """Concepts named in a text without weighing everyday words: for captions, which speak only of music."""
+        return [k for match in self.find(Words(text).tokens) for k, _ in match.concepts]
+
+
+_ALIAS_TOKEN = re.compile(r"[^\W_]+")
+
+
+def alias_tokens(alias: str) -> list[str]:
+    """The folded tokens of an alias, as they are found in a text."""
+    return _ALIAS_TOKEN.findall(fold(alias))
+
+
+def singulars(token: str) -> Iterable[str]:
+    """The token and what it may be the plural of, English and Spanish."""
+    yield token
+    if len(token) < 4 or not token.endswith("s"):
+        return
+    yield token[:-1]
+    if token.endswith("es"):
+        yield token[:-2]
+    if token.endswith("ies"):
+        yield token[:-3] + "y"
+    if token.endswith("ces"):
+        yield token[:-3] + "z"
+    if token.endswith("ves"):
+        yield token[:-3] + "f"

@@ -1,0 +1,166 @@
+"""Everything the project knows, loaded once: concepts with their vectors, captions, correspondences."""
+
+import csv
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..encoder import Encoder, Vectors
+from ..errors import KnowledgeError
+from .concepts import Concept, Lexicon, load_concepts
+from .correspondences import Correspondence, load_correspondences
+
+__all__ = ["CORPUS", "Knowledge", "concept_text", "load_caption_texts", "pack", "texts_hash"]
+
+CORPUS = "reprompt"
+"""Name of the corpus of captions that ships."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """The knowledge in memory."""
+
+    concepts: tuple[Concept, ...]
+    correspondences: tuple[Correspondence, ...]
+    captions: tuple[str, ...]
+    concept_vectors: Vectors  # [len(concepts), dimensions], unit length
+    caption_vectors: npt.NDArray[np.float16]  # [len(captions), dimensions], unit length
+    version: str  # changes with the captions or the encoder
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """Finds concepts by name."""
+        return Lexicon(self.concepts)
+
+    @cached_property
+    def music(self) -> Lexicon:
+        """Finds genres and instruments by name: for captions. Indexes are those of `concepts`."""
+        silent = Concept("", "", (), (), "")
+        return Lexicon([c if c.kind in {"genre", "instrument"} else silent for c in self.concepts])
+
+    @cached_property
+    def by_name(self) -> dict[str, Concept]:
+        """Concepts by name; of two with one name the first of foods, scenes, moods, sensations, music."""
+        found: dict[str, Concept] = {}
+        for concept in self.concepts:
+            found.setdefault(concept.name, concept)
+        return found
+
+    @cached_property
+    def named(self) -> dict[tuple[str, str], Concept]:
+        """Concepts by (kind, name)."""
+        return {(c.kind, c.name): c for c in self.concepts}
+
+    @cached_property
+    def genres(self) -> dict[str, Concept]:
+        """The genres by name."""
+        return {c.name: c for c in self.concepts if c.kind == "genre"}
+
+    @cached_property
+    def instruments(self) -> dict[str, Concept]:
+        """The instruments by name."""
+        return {c.name: c for c in self.concepts if c.kind == "instrument"}
+
+    def rows(self, *kinds: str) -> npt.NDArray[np.intp]:
+        """Indexes of the concepts of these kinds."""
+        return np.array([i for i, c in enumerate(self.concepts) if c.kind in kinds], np.intp)
+
+    def music_in(self, text: str) -> tuple[list[str], list[str]]:
+        """(genres, instruments) named in a caption, each once, in order."""
+        found = [self.concepts[i] for i in self.music.names(text)]
+        genres = dict.fromkeys(c.name for c in found if c.kind == "genre")
+        instruments = dict.fromkeys(c.name for c in found if c.kind == "instrument")
+        return list(genres), list(instruments)
+
+    @classmethod
+    def load(cls, encoder: Encoder, *, cache_dir: Path) -> "Knowledge":
+        """The shipped knowledge with vectors of this encoder.
+
+        The vectors in the wheel serve the default encoder; for another they are made once and kept in `cache_dir`.
+
+        Raises:
+            KnowledgeError: a file does not fit its schema, or the shipped vectors do not belong to the shipped texts.
+        """
+        concepts = load_concepts()
+        captions = load_caption_texts()
+        texts = [concept_text(c) for c in concepts]
+        wanted = texts_hash(texts, captions)
+        shipped = resources.files(__package__) / "vectors.npz"
+        with resources.as_file(shipped) as path:
+            vectors = _unpack(path, encoder.fingerprint, wanted)
+        if vectors is None:
+            cached = cache_dir / f"knowledge-{encoder.fingerprint}-{wanted[:12]}.npz"
+            vectors = _unpack(cached, encoder.fingerprint, wanted)
+            if vectors is None:
+                pack(cached, encoder, texts, captions)
+                vectors = _unpack(cached, encoder.fingerprint, wanted)
+        if vectors is None:
+            raise KnowledgeError("The knowledge vectors do not belong to its texts.")
+        concept_vectors, caption_vectors = vectors
+        return cls(
+            tuple(concepts),
+            load_correspondences(),
+            tuple(captions),
+            concept_vectors.astype(np.float32),
+            caption_vectors,
+            hashlib.sha256(f"{encoder.fingerprint}{wanted}".encode()).hexdigest()[:16],
+        )
+
+
+def concept_text(concept: Concept) -> str:
+    """What is encoded for a concept."""
+    return f"{concept.name}: {concept.about}"
+
+
+def load_caption_texts() -> list[str]:
+    """The shipped captions."""
+    with (resources.files(__package__) / "captions.csv").open("r", encoding="utf-8", newline="") as f:
+        return [row["text"] for row in csv.DictReader(f)]
+
+
+def texts_hash(concepts: Sequence[str], captions: Sequence[str]) -> str:
+    """sha256 over all texts that are encoded."""
+    return hashlib.sha256(json.dumps([list(concepts), list(captions)]).encode()).hexdigest()
+
+
+def pack(path: Path, encoder: Encoder, concepts: Sequence[str], captions: Sequence[str]) -> None:
+    """Encodes the texts and writes their vectors (half precision) with what they belong to."""
+    vectors, _ = encoder.encode([*concepts, *captions])
+    half = vectors.astype(np.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            np.savez(
+                f,
+                concepts=half[: len(concepts)],
+                captions=half[len(concepts) :],
+                belongs=np.array([encoder.fingerprint, texts_hash(concepts, captions)]),
+            )
+        Path(beside).chmod(0o644)
+        Path(beside).replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            Path(beside).unlink()
+
+
+def _unpack(
+    path: Path, encoder_fingerprint: str, texts: str
+) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]] | None:
+    """The vectors (concepts, captions), or None when they are absent or belong to something else."""
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        if stored["belongs"].tolist() != [encoder_fingerprint, texts]:
+            return None
+        return stored["concepts"], stored["captions"]

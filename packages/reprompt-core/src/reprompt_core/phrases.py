@@ -1,0 +1,131 @@
+"""Which words a negation reaches, and which phrases of a text no concept covers by name."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from .vocabulary import EATING, JOINERS, NEGATIONS, STOP_WORDS
+from .words import Words
+
+__all__ = ["Phrase", "follows_eating", "negated_tokens", "phrases", "telling"]
+
+_REACH = 4  # words between a negation and what it negates
+_BUT = frozenset("but just only pero sino solo although aunque yet because porque".split())
+# "not only", "no matter", "can't wait": negations that negate nothing
+_IDLE = frozenset("only matter doubt problem wonder wait idea one solo duda importa hay".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A run of content words, at least one of which is unknown: tokens [first, last)."""
+
+    text: str
+    first: int
+    last: int
+    eaten: bool  # the text says that it is eaten or drunk
+    negated: bool
+
+
+def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
+    """Token indexes that a negation reaches.
+
+    A negation reaches what follows in its clause within four words, and on through "or", "nor", "and" to what is
+    named right after; "but" ends it. "drumless" and "sugar-free" negate what they are made of.
+    """
+    tokens = words.tokens
+    starts = dict(spans)
+    reached: set[int] = set()
+    i = 0
+    while i < len(tokens):
+        if not _negates(words, i):
+            i += 1
+            continue
+        clause, j, gap, hit = tokens[i].clause, i + 1, 0, False
+        while j < len(tokens) and tokens[j].clause == clause and tokens[j].text not in _BUT:
+            if j in starts:
+                if hit and gap > 0:
+                    break
+                reached.update(range(j, starts[j]))
+                j, gap, hit = starts[j], 0, True
+                continue
+            if hit and tokens[j].text in JOINERS:
+                j += 1
+                continue
+            gap += 1
+            if gap > (0 if hit else _REACH):
+                break
+            reached.add(j)
+            j += 1
+        i = max(j, i + 1)
+    for first, last in spans:
+        if last < len(tokens) and tokens[last].text in {"free", "less"} and tokens[last].start - tokens[last - 1].end <= 1:
+            reached.update(range(first, last))
+    return reached
+
+
+def _negates(words: Words, i: int) -> bool:
+    tokens = words.tokens
+    text = tokens[i].text
+    following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+    if text == "t" and i and tokens[i - 1].text.endswith("n"):  # don't, isn't
+        return following not in _IDLE
+    return text in NEGATIONS and following not in _IDLE
+
+
+def phrases(words: Words, covered: Collection[int]) -> list[Phrase]:
+    """The runs of content words that hold at least one unknown word, with the clause's mood for food.
+
+    A run may reach over known words, which help to place the unknown one ("lemon posset").
+    """
+    tokens = words.tokens
+    negated = negated_tokens(words, ())
+    found: list[Phrase] = []
+    i = 0
+    while i < len(tokens):
+        if not _content(words, i, covered):
+            i += 1
+            continue
+        first = i
+        while i < len(tokens) and tokens[i].clause == tokens[first].clause and _content(words, i, covered):
+            i += 1
+        unknown = [k for k in range(first, i) if k not in covered]
+        if any(len(tokens[k].text) > 2 for k in unknown):
+            found.append(
+                Phrase(
+                    text=words.text[tokens[first].start : tokens[i - 1].end],
+                    first=first,
+                    last=i,
+                    eaten=follows_eating(words, first) or _precedes_eating(words, i),
+                    negated=unknown[0] in negated,
+                )
+            )
+    return found
+
+
+def follows_eating(words: Words, first: int) -> bool:
+    """Whether a word of eating, drinking or serving stands before the token, with only small words between."""
+    tokens = words.tokens
+    for i in range(first - 1, max(first - 5, -1), -1):
+        if tokens[i].clause != tokens[first].clause:
+            return False
+        if tokens[i].text in EATING:
+            return True
+        if tokens[i].text not in STOP_WORDS:
+            return False
+    return False
+
+
+def _precedes_eating(words: Words, last: int) -> bool:
+    """Whether "for dinner", "is served" and the like come right after."""
+    return any(
+        t.text in EATING and t.clause == words.tokens[last - 1].clause for t in words.tokens[last : last + 3]
+    )
+
+
+def telling(words: Words) -> list[str]:
+    """The words that are neither small nor negations nor numbers, each once."""
+    return list(dict.fromkeys(t.text for i, t in enumerate(words.tokens) if _content(words, i, ()) and len(t.text) > 2))
+
+
+def _content(words: Words, i: int, covered: Collection[int]) -> bool:
+    token = words.tokens[i]
+    return i in covered or (token.text not in STOP_WORDS and token.text not in NEGATIONS and not token.text.isdigit())

@@ -1,0 +1,259 @@
+"""The pipeline: the steps from words to prompt, in order, and the sync face of the same code."""
+
+import asyncio
+import atexit
+import threading
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Literal, TypeVar, get_args
+
+from .captions import Captions
+from .database import Database
+from .encoder import Encoder, find_bundle
+from .errors import PromptError, RepromptError, SettingsError
+from .knowledge import Knowledge
+from .phrases import telling
+from .planning import Planner, music_words, seed_of
+from .refining import write_prompt
+from .refining.rules import MAX_TOKENS, token_bound
+from .senses import Reader, Reading
+from .settings import Settings
+from .stated import read_stated
+from .types import Brief, Mode, Reprompt
+from .words import Words, plain
+
+__all__ = ["Pipeline", "Refiner", "reprompt", "transform"]
+
+Refiner = Literal["auto", "rules"]
+_T = TypeVar("_T")
+_BATCH = 64  # texts encoded at once by `reprompt_many`
+
+
+class Pipeline:
+    """Words in, `Reprompt` out. The only place that knows the order of the steps.
+
+        async with Pipeline(Settings()) as p:
+            r = await p.reprompt("a bowl of ramen under neon signs")
+
+    Raises (on entering):
+        EncoderError, DatabaseError: with the setting to change.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._database: Database | None = None
+
+    async def __aenter__(self) -> "Pipeline":
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Loads the encoder and the knowledge while the database starts."""
+        loading = asyncio.create_task(asyncio.to_thread(self._load))
+        try:
+            self._database = await Database.open(self.settings)
+        finally:
+            with suppress(RepromptError):
+                await loading
+        try:
+            self._encoder, self._knowledge = loading.result()
+            await self._database.sync_captions(self._knowledge, self._encoder)
+        except BaseException:
+            await self.close()
+            raise
+        self._reader = Reader(self._knowledge, self._encoder)
+        self._captions = Captions(self._database, self._encoder, self._knowledge)
+        self._planner = Planner(self._knowledge)
+
+    async def close(self) -> None:
+        """Gives the database back."""
+        if self._database is not None:
+            await self._database.close()
+            self._database = None
+
+    def _load(self) -> tuple[Encoder, Knowledge]:
+        encoder = Encoder(find_bundle(self.settings), threads=self.settings.threads)
+        knowledge = Knowledge.load(encoder, cache_dir=self.settings.cache_dir)
+        _ = knowledge.lexicon  # built here, while the database starts
+        return encoder, knowledge
+
+    async def reprompt(self, words: str, *, mode: Mode = "rewrite", refiner: Refiner = "auto") -> Reprompt:
+        """The music prompt for a person's words, with everything between.
+
+        Args:
+            words: a scene, a mood, a dish, or music talk; at most 2,000 characters.
+            mode: rewrite the words, append the music to them, or leave them as they are ("off").
+            refiner: who writes the prompt; "auto" is the best at hand.
+
+        Raises:
+            PromptError: the words cannot be used.
+            SettingsError: an unknown mode or refiner.
+            DatabaseError: the database went away.
+        """
+        _check_options(mode, refiner)
+        started = time.perf_counter()
+        checked = Words.check(words)
+        reading = await asyncio.to_thread(self._reader.read, checked)
+        return await self._answer(checked, reading, mode, started, time.perf_counter() - started)
+
+    async def reprompt_many(
+        self, texts: Sequence[str], *, mode: Mode = "rewrite", refiner: Refiner = "auto"
+    ) -> list[Reprompt | PromptError]:
+        """The same for several texts, faster; a text that cannot be used gives its error in its place."""
+        _check_options(mode, refiner)
+        answers: list[Reprompt | PromptError] = []
+        for start in range(0, len(texts), _BATCH):
+            answers += await self._answer_batch(texts[start : start + _BATCH], mode)
+        return answers
+
+    async def _answer_batch(self, texts: Sequence[str], mode: Mode) -> list[Reprompt | PromptError]:
+        started = time.perf_counter()
+        checked = [_checked(text) for text in texts]
+        good = [c for c in checked if isinstance(c, Words)]
+        readings = await asyncio.to_thread(self._reader.read_many, good)
+        each = (time.perf_counter() - started) / max(len(good), 1)
+        answered = iter(
+            await asyncio.gather(
+                *(self._answer(w, r, mode, time.perf_counter(), each) for w, r in zip(good, readings, strict=True))
+            )
+        )
+        return [next(answered) if isinstance(c, Words) else c for c in checked]
+
+    async def _answer(self, words: Words, reading: Reading, mode: Mode, started: float, read_s: float) -> Reprompt:
+        """Everything after the senses."""
+        clock = _Clock(read_s)
+        senses, seed = reading.senses, seed_of(words)
+        stated = read_stated(words, senses, self._knowledge)
+        votes = self._planner.votes(senses)
+        moods = self._planner.moods(senses, seed=seed)
+        clock.lap("planning")
+        captions = await self._captions.near(
+            terms=" ".join(telling(words)), vector=reading.vector, music_words=music_words(votes, moods)
+        )
+        clock.lap("captions")
+        plan, reasons = self._planner.plan(senses=senses, stated=stated, captions=captions, votes=votes, seed=seed)
+        clock.lap("planning")
+        brief = Brief(words.text, words.language, senses, stated, captions, plan, reasons, seed)
+        written = write_prompt(brief)
+        clock.lap("refining")
+        prompt, warnings = _by_mode(words, written, mode)
+        return Reprompt(
+            words=words.text,
+            prompt=prompt,
+            mode=mode,
+            refiner="rules",
+            language=words.language,
+            tastes=senses.tastes,
+            emotion=senses.emotion,
+            mentions=senses.mentions,
+            descriptors=senses.descriptors,
+            captions=captions,
+            plan=plan,
+            reasons=reasons,
+            warnings=(*reading.warnings, *_language_warning(words), *warnings),
+            timings_ms={**clock.laps, "total": round(1000 * (time.perf_counter() - started), 2)},
+        )
+
+
+class _Clock:
+    def __init__(self, read_s: float) -> None:
+        self.laps = {"senses": round(1000 * read_s, 2)}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(self.laps.get(name, 0.0) + 1000 * (now - self._last), 2)
+        self._last = now
+
+
+def _checked(text: str) -> Words | PromptError:
+    try:
+        return Words.check(text)
+    except PromptError as e:
+        return e
+
+
+def _check_options(mode: str, refiner: str) -> None:
+    if mode not in get_args(Mode):
+        raise SettingsError(f"Mode {mode!r} is unknown: rewrite, append or off.")
+    if refiner not in get_args(Refiner):
+        raise SettingsError(f"Refiner {refiner!r} is unknown: {' or '.join(get_args(Refiner))}.")
+
+
+def _by_mode(words: Words, written: str, mode: Mode) -> tuple[str, list[str]]:
+    """(the prompt, warnings): the words alone, the words with the music after them, or the music."""
+    if mode == "off":
+        return words.text, []
+    if mode == "rewrite":
+        return written, []
+    said = plain(words.text).rstrip(" .,;")
+    prompt = f"{said}. {written}" if said else written
+    if token_bound(prompt) > MAX_TOKENS:
+        return prompt, [f"The words and the music together may exceed {MAX_TOKENS} tokens; CLAP reads no more."]
+    return prompt, []
+
+
+def _language_warning(words: Words) -> list[str]:
+    if words.language in {"en", "es", "und"}:
+        return []
+    return [f"The words seem to be in language {words.language!r}; English and Spanish are understood best."]
+
+
+# -- the sync face -----------------------------------------------------------------------------------------------
+
+
+class _Background:
+    """One pipeline on an event loop of its own thread, so that sync callers work where a loop already runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pipeline: Pipeline | None = None
+
+    def run(self, make: Any) -> Any:
+        with self._lock:
+            loop = self._loop
+            if loop is None:
+                loop = self._loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="reprompt", daemon=True).start()
+                atexit.register(self.close)
+            if self._pipeline is None:
+                pipeline = Pipeline()
+                self._wait(loop, pipeline.open())
+                self._pipeline = pipeline
+        return self._wait(loop, make(self._pipeline))
+
+    @staticmethod
+    def _wait(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, _T]) -> _T:
+        return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._loop is not None and self._pipeline is not None:
+                with suppress(Exception):
+                    self._wait(self._loop, self._pipeline.close())
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = self._pipeline = None
+
+
+_background = _Background()
+
+
+def reprompt(words: str, *, mode: Mode = "rewrite", refiner: Refiner = "auto") -> Reprompt:
+    """`Pipeline.reprompt` for code without an event loop, or inside one (a notebook).
+
+    The pipeline is opened at the first call, with `Settings()`, and kept until the process ends.
+    """
+    Words.check(words)
+    _check_options(mode, refiner)
+    return _background.run(lambda pipeline: pipeline.reprompt(words, mode=mode, refiner=refiner))
+
+
+def transform(prompt: str) -> str:
+    """The music prompt for a person's words: the contract of the original Audio Reprompt wheel."""
+    return reprompt(prompt).prompt

@@ -1,0 +1,191 @@
+"""The nouns that travel from step to step. All frozen; `Reprompt.to_dict()` is the JSON contract."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "TASTES",
+    "Brief",
+    "Caption",
+    "Descriptor",
+    "Emotion",
+    "Mention",
+    "Mode",
+    "MusicPlan",
+    "Reason",
+    "Reprompt",
+    "Senses",
+    "Stated",
+]
+
+TASTES = ("sweet", "salty", "sour", "bitter", "umami", "spicy")
+Mode = Literal["rewrite", "append", "off"]
+Via = Literal["name", "nearest"]
+Status = Literal["stated", "confirmed", "recalled", "caption", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A concept found in the person's words."""
+
+    text: str  # as the person wrote it
+    concept: str  # the concept's name
+    kind: str  # food, drink, taste, place, mood, instrument, genre, ...
+    score: float  # 1.0 by name; cosine similarity by nearness
+    via: Via
+    negated: bool = False
+    start: int = 0  # position in the words, in characters
+    end: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """One sensory or emotional value read from the mentions."""
+
+    dimension: str  # a taste, texture, temperature, colour, aroma, valence, arousal, energy, brightness
+    value: float | str
+    weight: float  # 0..1
+    origin: str  # what it was read from
+
+
+@dataclass(frozen=True, slots=True)
+class Emotion:
+    """Valence and arousal, each -1..1, and the moods they were read from or lie nearest to."""
+
+    valence: float
+    arousal: float
+    labels: tuple[str, ...] = ()
+    stated: bool = False  # the person named a feeling
+
+
+@dataclass(frozen=True, slots=True)
+class Senses:
+    """What layer 1 read from the words."""
+
+    mentions: tuple[Mention, ...]
+    descriptors: tuple[Descriptor, ...]
+    tastes: dict[str, float]
+    emotion: Emotion
+
+    def of(self, *kinds: str, negated: bool = False) -> list[Mention]:
+        """The mentions of these kinds."""
+        return [m for m in self.mentions if m.kind in kinds and m.negated == negated]
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A music caption near the words."""
+
+    text: str
+    corpus: str
+    similarity: float  # cosine
+    genres: tuple[str, ...] = ()
+    instruments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The music words that the person used themselves; each beats every vote."""
+
+    tempo_bpm: int | None = None
+    pace: str | None = None  # slow | moderate | fast
+    key: str | None = None
+    mode: str | None = None
+    register: str | None = None
+    articulation: str | None = None
+    dynamics: str | None = None
+    harmony: str | None = None
+    genres: tuple[str, ...] = ()
+    instruments: tuple[tuple[str, str], ...] = ()  # (concept name, as to be written)
+    timbres: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()  # concept names, or names of instrument families
+    exclude_texts: tuple[str, ...] = ()  # as the person wrote them
+
+
+@dataclass(frozen=True, slots=True)
+class MusicPlan:
+    """The music to be made."""
+
+    genre: str
+    moods: tuple[str, ...]
+    tempo_bpm: int
+    key: str | None  # C, C#, Db, ... ; None: left open
+    mode: str  # major, minor, dorian, mixolydian, phrygian, lydian, pentatonic
+    register: str  # low | mid | high
+    articulation: str  # legato | mixed | staccato
+    dynamics: str  # soft | moderate | loud
+    harmony: str  # consonant | mixed | dissonant
+    rhythm: str
+    lead: str
+    accompaniment: tuple[str, ...]
+    timbres: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a musical parameter has its value: one vote that was cast for it."""
+
+    parameter: str
+    value: str
+    weight: float
+    because: str
+    source: str = ""
+    doi: str = ""
+    status: Status = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """Everything a refiner may use."""
+
+    words: str
+    language: str
+    senses: Senses
+    stated: Stated
+    captions: tuple[Caption, ...]
+    plan: MusicPlan
+    reasons: tuple[Reason, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reprompt:
+    """Before and after, with everything between."""
+
+    words: str
+    prompt: str
+    mode: Mode
+    refiner: str
+    language: str
+    tastes: dict[str, float]
+    emotion: Emotion
+    mentions: tuple[Mention, ...]
+    descriptors: tuple[Descriptor, ...]
+    captions: tuple[Caption, ...]
+    plan: MusicPlan
+    reasons: tuple[Reason, ...]
+    warnings: tuple[str, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict[str, float])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON contract: plain dicts, lists, strings and numbers.
+
+        Values: tastes 0..1, valence and arousal -1..1, similarities as cosines, times in milliseconds.
+        """
+        d = asdict(self)
+        del d["emotion"]["stated"]
+        for mention in d["mentions"]:
+            del mention["start"], mention["end"]
+        for caption in d["captions"]:
+            del caption["genres"], caption["instruments"]
+        return _lists(d)
+
+
+def _lists(value: Any) -> Any:
+    """The same value with lists for tuples and floats rounded to 4 places."""
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list | tuple):
+        return [_lists(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
+    return round(value, 4) if isinstance(value, float) else value
