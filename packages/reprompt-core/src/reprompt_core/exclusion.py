@@ -13,6 +13,7 @@ _DRUMS = frozenset(
     "drum drums kick snare hat hats hi-hat hihat cymbal cymbals tom toms backbeat beat beats breakbeat breakbeats "
     "boom-bap four-on-the-floor 808 808s rimshot rim ride brushed brushes percussion drumming".split()
 )
+_SYNTHS = frozenset("synth synths synthesizer synthesizers supersaw".split())
 _FAMILIES = {
     # word: (families of the instruments it names, words that name it in a phrase)
     "drums": ((), _DRUMS),
@@ -25,7 +26,9 @@ _FAMILIES = {
     "woodwind": (("woodwind",), frozenset("woodwind woodwinds flute clarinet oboe reed reeds".split())),
     "wind": (("woodwind", "brass"), frozenset("wind winds woodwind woodwinds brass flute horn horns".split())),
     "vocals": (("voice",), frozenset("vocal vocals voice voices choir sung singing chant".split())),
-    "synth": ((), frozenset("synth synths synthesizer synthesizers".split())),
+    "synth": ((), _SYNTHS),
+    "synthesizer": ((), _SYNTHS),
+    "keyboards": (("keyboards",), _SYNTHS | frozenset("piano keyboard keyboards organ rhodes clavinet".split())),
 }
 _SMALL = frozenset("a an and of the with in on de la el kit set music live section".split())
 

@@ -12,6 +12,8 @@ _REACH = 4  # words between a negation and what it negates
 _BUT = frozenset("but just only pero sino solo although aunque yet because porque".split())
 # "not only", "no matter", "can't wait": negations that negate nothing
 _IDLE = frozenset("only matter doubt problem wonder wait idea one solo duda importa hay".split())
+_REMOVERS = frozenset("drop lose mute ditch remove skip avoid quita quitale saca elimina evita fuera".split())
+_ARTICLES = frozenset("the any all el la los las".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,13 @@ def _negates(words: Words, i: int) -> bool:
     tokens = words.tokens
     text = tokens[i].text
     following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+    before = tokens[i - 1].text if i else ""
+    if text in _REMOVERS and following in _ARTICLES:  # "drop the keyboards"
+        return True
+    if text == "leave" and "out" in {t.text for t in tokens[i + 1 : i + 5]}:  # "leave (the piano) out"
+        return True
+    if text in {"but", "menos"} and before in {"everything", "anything", "all", "todo"}:
+        return True
     if text == "t" and i and tokens[i - 1].text.endswith("n"):  # don't, isn't
         return following not in _IDLE
     return text in NEGATIONS and following not in _IDLE
@@ -101,24 +110,35 @@ def phrases(words: Words, covered: Collection[int]) -> list[Phrase]:
     return found
 
 
+_LINKS = frozenset(
+    "a an the some of my our his her their your another more fresh hot cold warm big little small huge tiny good great "
+    "homemade leftover last first de del un una unos unas el la los las mi mis su sus nuestro nuestra mas otro otra "
+    "buen buena rico rica gran fresco fresca".split()
+)
+_MEALS = frozenset(
+    "dinner lunch breakfast brunch supper dessert snack served cenar cena almorzar almuerzo desayunar desayuno postre "
+    "merienda comer beber".split()
+)
+
+
 def follows_eating(words: Words, first: int) -> bool:
-    """Whether a word of eating, drinking or serving stands before the token, with only small words between."""
+    """Whether a word of eating, drinking or serving stands right before the token: "eating some", "a bowl of"."""
     tokens = words.tokens
     for i in range(first - 1, max(first - 5, -1), -1):
         if tokens[i].clause != tokens[first].clause:
             return False
         if tokens[i].text in EATING:
             return True
-        if tokens[i].text not in STOP_WORDS:
+        if tokens[i].text not in _LINKS:
             return False
     return False
 
 
 def _precedes_eating(words: Words, last: int) -> bool:
     """Whether "for dinner", "is served" and the like come right after."""
-    return any(
-        t.text in EATING and t.clause == words.tokens[last - 1].clause for t in words.tokens[last : last + 3]
-    )
+    following = [t.text for t in words.tokens[last : last + 2] if t.clause == words.tokens[last - 1].clause]
+    small = {"for", "as", "is", "are", "was", "were", "para", "de", "como"}
+    return len(following) == 2 and following[0] in small and following[1] in _MEALS
 
 
 def telling(words: Words) -> list[str]:

@@ -75,6 +75,11 @@ class Pipeline:
             await self._database.close()
             self._database = None
 
+    @property
+    def knowledge(self) -> Knowledge:
+        """The knowledge of an opened pipeline."""
+        return self._knowledge
+
     def _load(self) -> tuple[Encoder, Knowledge]:
         encoder = Encoder(find_bundle(self.settings), threads=self.settings.threads)
         knowledge = Knowledge.load(encoder, cache_dir=self.settings.cache_dir)

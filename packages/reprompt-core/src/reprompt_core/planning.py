@@ -190,7 +190,7 @@ class Planner:
             harmony=stated.harmony or _decided(votes, "harmony", "consonant" if mode not in _MINOR_LIKE else "mixed"),
             rhythm=self._rhythm(votes, style, exclusion, pace),
             lead=written_lead,
-            accompaniment=self._accompaniment(votes, stated, style, exclusion, lead, rng),
+            accompaniment=self._accompaniment(votes, stated, genre, exclusion, lead, rng),
             timbres=self._timbres(votes, stated, genre, exclusion),
             exclude=tuple(dict.fromkeys(stated.exclude_texts)),
         )
@@ -250,8 +250,10 @@ class Planner:
         if exclusion and exclusion.phrase(rhythm):
             rhythm = "gently flowing pulse" if pace < -0.2 else "driving pulse" if pace > 0.3 else "steady flowing pulse"
         regular = _totals(votes, "rhythm").get("regular", 0.0) >= 0.3
+        if regular and any(w in rhythm for w in _IRREGULAR):
+            return "steady regular pulse"
         if regular and not any(w in rhythm for w in ("steady", "regular", "even", "four-on-the-floor")):
-            rhythm = f"regular {rhythm}"
+            return f"regular {rhythm}"
         return rhythm
 
     def _sound(self, name: str) -> InstrumentSound:
@@ -294,16 +296,21 @@ class Planner:
         self,
         votes: Sequence[Reason],
         stated: Stated,
-        style: MusicStyle,
+        genre: str,
         exclusion: Exclusion,
         lead: str,
         rng: random.Random,
     ) -> tuple[str, ...]:
-        """The other stated instruments, then the genre's and the captions' until there are two or three."""
+        """The other stated instruments, then the genre's and the captions' until there are two."""
+        style = self._knowledge.genres[genre].style
         chosen = [(n, w) for n, w in stated.instruments if n != lead]
+        if style is None or genre.startswith("solo "):
+            return tuple(written for _, written in chosen)
         scores = {n: 0.6 - 0.06 * i for i, n in enumerate(style.accompaniment)}
+        # beside a stated genre a caption's instrument counts where the genre has it too
+        share = 0.2 if stated.genres else 0.6
         for name, weight in _totals(votes, "accompaniment").items():
-            scores[name] = scores.get(name, 0.0) + 0.6 * weight
+            scores[name] = scores.get(name, 0.0) + share * weight
         avoided = _totals(votes, "avoid")
         for name in scores:
             scores[name] += 0.2 * rng.random() - 0.6 * avoided.get(self._sound(name).family, 0.0)
@@ -330,6 +337,7 @@ class Planner:
         return tuple(found[: max(2, len(stated.timbres))])
 
 
+_IRREGULAR = ("beatless", "pulse", "unmetered", "free", "shifting", "odd", "rubato", "drift", "irregular", "swell", "tone")
 _ANY_LEAD = ("piano", "flute", "violin", "synth pad", "acoustic guitar", "harp", "vibraphone", "marimba", "kalimba")
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from .encoder import Encoder, Vectors
-from .knowledge import Concept, Knowledge
+from .knowledge import Concept, Knowledge, Sense
 from .phrases import Phrase, follows_eating, negated_tokens, phrases
 from .types import TASTES, Descriptor, Emotion, Mention, Senses
 from .vocabulary import CUES, GROUP_OF, NOT_EATEN, PREPOSITIONS
@@ -25,6 +25,7 @@ __all__ = ["Reader", "Reading"]
 _NEIGHBOURS = 6
 _SHARPNESS = 0.06  # softmax temperature over cosines: small means the nearest neighbour dominates
 _NEAR_FOOD = 0.28  # least cosine of an unknown phrase that is clearly eaten or drunk
+_NEAR_PART = 0.5  # least cosine of a phrase that holds a food's name: below, the name alone is trusted
 _NEAR_GUESS = 0.42  # least cosine of the phrase that may be the dish when nothing says so
 _NEAR = 0.47  # least cosine of any other unknown phrase
 _NEAR_TEXT = 0.30  # least cosine of the whole text when nothing in it was recognised
@@ -47,6 +48,7 @@ class _Found:
     weight: float  # of its tastes among the others' (a dish's main part against its side)
     first: int  # tokens [first, last)
     last: int
+    sure: bool = True  # not an everyday word that merely fits the context
 
 
 class _Field:
@@ -119,26 +121,28 @@ class Reader:
 
     def _by_name(self, words: Words) -> list[_Found]:
         tokens = words.tokens
-        matches = self._knowledge.lexicon.find(tokens)
+        matches = self._knowledge.lexicon.find(tokens, language=words.language)
         cues = {group for t in tokens for group in CUES.get(t.text, ())}
         sure = [  # the groups that each match certainly speaks of
-            {GROUP_OF[self._knowledge.concepts[k].kind] for k, weak in m.concepts if not weak} for m in matches
+            {GROUP_OF[self._kind(s)] for s in m.senses if not s.everyday} for m in matches
         ]
         negated = negated_tokens(words, [(m.first, m.last) for m in matches])
+        sure_genre = any(self._kind(s) == "genre" and not s.everyday for m in matches for s in m.senses)
         found: list[_Found] = []
         for n, match in enumerate(matches):
             context = cues.union(*(s for i, s in enumerate(sure) if i != n and len(s) == 1))
             before = tokens[match.first - 1].text if match.first else ""
             if before in PREPOSITIONS or (match.first > 1 and tokens[match.first - 2].text in PREPOSITIONS):
                 context = context | {"scene"}
-            candidates = match.concepts
+            candidates = match.senses
             if not _edible_here(tokens, match.last):
-                candidates = tuple(
-                    (k, w) for k, w in candidates if self._knowledge.concepts[k].kind not in {"food", "drink"}
-                )
-            concept = self._choose(candidates, context, tokens[match.first : match.last])
-            if concept is None:
+                candidates = tuple(s for s in candidates if self._kind(s) not in {"food", "drink"})
+            sense = self._choose(candidates, context, tokens[match.first : match.last])
+            if sense is None:
                 continue
+            concept = self._knowledge.concepts[sense.concept]
+            if concept.kind == "genre" and sure_genre and all(s.everyday for s in candidates):
+                continue  # "my dad's garage" beside "grunge"
             start, end = tokens[match.first].start, tokens[match.last - 1].end
             mention = Mention(
                 text=words.text[start:end],
@@ -150,22 +154,25 @@ class Reader:
                 start=start,
                 end=end,
             )
-            found.append(_Found(mention, concept, 1.0, match.first, match.last))
+            found.append(_Found(mention, concept, 1.0, match.first, match.last, not sense.everyday))
         return found
 
-    def _choose(self, candidates: Iterable[tuple[int, bool]], context: set[str], said: Sequence[Any]) -> Concept | None:
-        """The concept meant among those that share an alias, or None when only everyday senses remain."""
-        best: tuple[float, Concept] | None = None
+    def _kind(self, sense: Sense) -> str:
+        return self._knowledge.concepts[sense.concept].kind
+
+    def _choose(self, candidates: Iterable[Sense], context: set[str], said: Sequence[Token]) -> Sense | None:
+        """The meaning among those that share an alias, or None when only everyday meanings remain."""
+        best: tuple[float, Sense] | None = None
         text = " ".join(t.text for t in said)
-        for index, weak in candidates:
-            concept = self._knowledge.concepts[index]
+        for sense in candidates:
+            concept = self._knowledge.concepts[sense.concept]
             fits = GROUP_OF[concept.kind] in context
-            if weak and not fits:
+            if sense.everyday and not fits:
                 continue
-            score = 2.0 * fits + 1.0 * (not weak) + 0.8 * (concept.name.lower() == text)
+            score = 2.0 * fits + 1.0 * (not sense.everyday) + 0.6 * sense.native + 0.8 * (concept.name.lower() == text)
             score -= 0.01 * _KIND_RANK.get(concept.kind, 20)
             if best is None or score > best[0]:
-                best = (score, concept)
+                best = (score, sense)
         return best[1] if best else None
 
     # -- by nearness ---------------------------------------------------------------------------------------------
@@ -188,11 +195,12 @@ class Reader:
         """
         found: list[_Found] = []
         guess: _Found | None = None
-        dish_named = any(f.mention.kind in {"food", "drink"} and not f.mention.negated for f in named)
+        groups = {GROUP_OF[f.mention.kind] for f in named if not f.mention.negated}
+        may_guess = not groups & {"food", "music"} and not any("music" in CUES.get(t.text, ()) for t in words.tokens)
         for phrase, vector in zip(unknown, vectors, strict=True):
             inside = [f for f in named if phrase.first <= f.first < phrase.last and f.mention.kind in {"food", "drink"}]
             if phrase.eaten or inside:
-                near = self._near(words, phrase, vector, self._edible, _NEAR_FOOD)
+                near = self._near(words, phrase, vector, self._edible, _NEAR_PART if inside else _NEAR_FOOD)
                 if near and inside and not _heads(words, phrase, inside):
                     near = replace(near, weight=0.5)
                 found += [near] if near else []
@@ -200,7 +208,7 @@ class Reader:
             near = self._near(words, phrase, vector, self._sensed, _NEAR)
             if near and near.mention.kind not in {"food", "drink"}:
                 found.append(near)
-            elif not dish_named:
+            elif may_guess:
                 near = self._near(words, phrase, vector, self._edible, _NEAR_GUESS)
                 if near and (guess is None or near.mention.score > guess.mention.score):
                     guess = near
@@ -308,7 +316,7 @@ def _weigh_parts(words: Words, found: Sequence[_Found]) -> list[_Found]:
             continue
         linked |= {a, b}
     if len(edible) > 1:
-        main = max(edible, key=lambda i: (_eaten(words, weighed[i]), i in linked, weighed[i].weight, -i))
+        main = max(edible, key=lambda i: (_eaten(words, weighed[i]), weighed[i].sure, i in linked, weighed[i].weight, -i))
         for i in edible:
             if i != main and not (i in linked and main in linked):
                 weighed[i] = replace(weighed[i], weight=0.35 * weighed[i].weight)
@@ -317,7 +325,7 @@ def _weigh_parts(words: Words, found: Sequence[_Found]) -> list[_Found]:
 
 def _eaten(words: Words, found: _Found) -> bool:
     """Whether the text says right before it that it is eaten, drunk, or on a plate."""
-    return follows_eating(words, found.first)
+    return found.mention.score >= 0.4 and follows_eating(words, found.first)
 
 
 def _describe(found: Sequence[_Found]) -> Senses:

@@ -27,7 +27,7 @@ def _env(name: str, parse: Callable[[str], _T], default: Callable[[], _T], **opt
             return default()
         try:
             return parse(value)
-        except ValueError as e:
+        except (ValueError, RuntimeError) as e:  # RuntimeError: ~ of an unknown user
             raise SettingsError(f"{_PREFIX}{name} is {value!r}: {e}") from e
 
     return field(default_factory=read, **options)

@@ -43,8 +43,9 @@ _PACE = {
 _DYNAMICS = {
     "soft": "soft", "softly": "soft", "quiet": "soft", "quietly": "soft", "gentle": "soft", "gently": "soft",
     "pianissimo": "soft", "suave": "soft", "suaves": "soft", "suavemente": "soft", "bajito": "soft", "delicate": "soft",
-    "tenue": "soft", "delicado": "soft", "delicada": "soft", "hushed": "soft",
-    "loud": "loud", "loudly": "loud", "fortissimo": "loud", "forte": "loud", "fuerte": "loud", "fuertes": "loud",
+    "tenue": "soft", "bajita": "soft", "callado": "soft", "callada": "soft", "silencioso": "soft", "silenciosa": "soft",
+    "pianisimo": "soft", "delicado": "soft", "delicada": "soft", "hushed": "soft",
+    "loud": "loud", "loudly": "loud", "fortissimo": "loud", "fortisimo": "loud", "forte": "loud", "fuerte": "loud", "fuertes": "loud",
     "estruendoso": "loud", "estruendosa": "loud", "ruidoso": "loud", "ruidosa": "loud", "deafening": "loud",
     "atronador": "loud", "potente": "loud", "blasting": "loud",
 }  # fmt: skip
@@ -74,6 +75,7 @@ FAMILY_WORDS = {
     "guitar": "guitar", "guitarra": "guitar", "synth": "synth", "sintetizador": "synth", "organ": "organ",
     "organo": "organ", "piano": "piano", "bass": "bass", "bajo": "bass", "brass": "brass", "metal": "brass",
     "viento": "wind", "strings": "strings", "string": "strings", "cuerda": "strings", "cuerdas": "strings",
+    "keyboard": "keyboards", "keyboards": "keyboards", "teclado": "keyboards",
     "saxophone": "saxophone", "sax": "saxophone", "saxofon": "saxophone", "vocal": "vocals", "voice": "vocals",
     "voz": "vocals", "woodwind": "woodwind", "horn": "brass", "bell": "bell", "campana": "bell",
     "bateria": "drums", "tambor": "drums", "violin": "violin", "flute": "flute", "flauta": "flute",
@@ -92,13 +94,14 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
     # the same text negated once and wanted once: what is wanted stays
     wanted = {m.concept for m in (*instruments, *genres)}
     excluded = [m for m in excluded if m.concept not in wanted]
-    key, mode = _key(words.text)
+    key, mode, written = _key(words.text)
     beside = _Beside(words, [*instruments, *genres, *excluded])
     names, texts = _excluded(words, excluded)
     return Stated(
         tempo_bpm=_bpm(words.text),
         pace=beside.first(_PACE),
         key=key,
+        key_written=written,
         mode=mode,
         register=_register(words.text),
         articulation=beside.first(_ARTICULATION, anywhere=True),
@@ -121,21 +124,27 @@ def _bpm(text: str) -> int | None:
     return None
 
 
-def _key(text: str) -> tuple[str | None, str | None]:
-    """(key, mode) as the text names them, such as ("F#", "minor"); either may be None."""
+def _key(text: str) -> tuple[str | None, str | None, str | None]:
+    """(key, mode, key as to be written), such as ("Bb", "minor", "B flat"); each may be None."""
     for pattern, latin in ((_KEY, False), (_LATIN_KEY, True)):
         for found in pattern.finditer(_keep_case(text)):
             note, accidental, mode = found[1], fold(found[2]).strip(" -"), _MODES[fold(found[3])]
             if not latin and note == "a" and not _names_key(text, found.start(), found.end()):
                 continue  # "a minor change"
             letter = _NOTE_NAMES[note.lower()] if latin else note.upper()
-            return letter + _sign(accidental), mode
+            return letter + _sign(accidental), mode, _written_key(letter, accidental)
     if found := _KEY_OF.search(text):
         letter = _NOTE_NAMES.get(found[1].lower(), found[1].upper())
-        return letter + _sign(fold(found[2]).strip(" -")), None
+        accidental = fold(found[2]).strip(" -")
+        # "the key of F" is F major
+        return letter + _sign(accidental), "major", _written_key(letter, accidental)
     if found := _ANY_MODE.search(fold(text)):
-        return None, _MODES[found[1] or found[2]]
-    return None, None
+        return None, _MODES[found[1] or found[2]], None
+    return None, None, None
+
+
+def _written_key(letter: str, accidental: str) -> str:
+    return f"{letter} {accidental}" if accidental in {"flat", "sharp"} else letter + _sign(accidental)
 
 
 def _keep_case(text: str) -> str:
@@ -216,9 +225,11 @@ class _Beside:
         return any(abs(i - j) <= 3 and self._tokens[j].clause == clause for j in self._music if j != i)
 
     def _alone(self, i: int) -> bool:
-        """A clause of its own of at most two words, in a text that speaks of music: "techno, loud, 140 bpm"."""
+        """A clause of its own of at most four words, right after music: "a tango with violin, slow and quiet"."""
         clause = self._tokens[i].clause
-        return bool(self._music) and sum(t.clause == clause for t in self._tokens) <= 2
+        if sum(t.clause == clause for t in self._tokens) > 4:
+            return False
+        return any(abs(self._tokens[j].clause - clause) == 1 for j in self._music)
 
     def first(self, table: dict[str, str], *, anywhere: bool = False) -> str | None:
         """The first word of the table beside music, as the table's value."""

@@ -90,6 +90,7 @@ class Stated:
     tempo_bpm: int | None = None
     pace: str | None = None  # slow | moderate | fast
     key: str | None = None
+    key_written: str | None = None  # as the person wrote it: "B flat" for Bb
     mode: str | None = None
     register: str | None = None
     articulation: str | None = None

@@ -67,7 +67,7 @@ NEGATIONS = frozenset(
 NOT_EATEN = frozenset(
     "tree trees leaf leaves blossom blossoms flower flowers field fields grove groves orchard orchards vine vines bush "
     "bushes plantation garden skin peel light lights sky glow color colour colored coloured hair eyes fingers walls "
-    "dress paper candle candles wood forest street seller vendor picker pickers harvest plant plants "
+    "jar jars dress paper candle candles wood forest street seller vendor picker pickers harvest plant plants "
     "arbol arboles hoja hojas flor flores".split()
 )
 """Words that, after a food's name, make it something that is not eaten."""
@@ -88,7 +88,7 @@ STOP_WORDS = (
         "even ever never always sometimes please create generate write want need something music song track piece "
         "tune playlist soundtrack background style vibe feel feels feeling felt mood sound sounds sounding full half "
         "front back side end start inside outside around along away together alone behind across next last fresh "
-        "freshly homemade huge tiny whole plain simple best favourite favorite "
+        "left right freshly homemade huge tiny whole plain simple best favourite favorite "
         "el la los las un una unos unas lo al del de y e o u en que con sin por para a ante como mas muy mi mis tu tus "
         "su sus nuestro nuestra este esta estos estas ese esa eso esto aquel aquella yo el ella nosotros ellos me te se "
         "le les nos es son soy eres somos fue era eran ser estar estoy esta estas estamos estan hay ha han he hemos "

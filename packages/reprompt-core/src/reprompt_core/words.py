@@ -15,14 +15,15 @@ _TOKEN = re.compile(r"[^\W_]+|[♯♭#]", re.UNICODE)
 _BREAK = re.compile(r"[.,;:!?()\[\]{}\"“”«»…|/\n\r\t—–<>]|\s-\s")
 _URL = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]*>")
+_UNSEEN = {"Cf", "Cs", "Co", "Me", "Sk", "So"}  # categories that `plain` drops
 
 # The commonest function words of the languages people are likeliest to write in, without accents. A library
 # (py3langid) was tried: .76 s to load, and it reads short phrases wrongly ("no drums, sad piano": Latin).
 _FUNCTION_WORDS = {
-    "en": "the of and to in is it i you that was for on are with as his they be at this have from or had by not "
+    "en": "a an the of and to in is it i you that was for on are with as his they be at this have from or had by not "
     "but what all were we when your can said there an each which she do how their if will about m s re ve ll my "
     "me some so just out up after while over into very no without",
-    "es": "el la los las un una unos unas de del al y o en que con sin por para es son esta estoy muy mi mis su "
+    "es": "a el la los las un una unos unas de del al y o en que con sin por para es son esta estoy muy mi mis su "
     "sus pero como mas cuando hay tengo quiero lo le se me te nos bajo entre sobre desde hasta donde este esa ese "
     "noche ni algo",
     "fr": "le la les un une des du de et en dans est je tu il elle nous vous avec sans pour sur au aux ce cette "
@@ -67,9 +68,11 @@ def fold(text: str) -> str:
 
 def plain(text: str) -> str:
     """One line without control characters, tags, addresses or emoji: what may be shown or appended."""
-    text = _URL.sub(" ", _TAG.sub(" ", text))
-    kept = (" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in text)
-    return " ".join("".join(c for c in kept if unicodedata.category(c) not in {"Cf", "So", "Cs", "Co", "Sk"}).split())
+    spaced = (" " if unicodedata.category(c) in {"Cc", "Zl", "Zp"} else c for c in text)
+    # U+FE0F and its like choose between the two looks of an emoji
+    kept = (c for c in spaced if unicodedata.category(c) not in _UNSEEN and not "\ufe00" <= c <= "\ufe0f")
+    # last: an invisible character inside an address must not carry it through
+    return " ".join(_URL.sub(" ", _TAG.sub(" ", "".join(kept))).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,6 @@ class Words:
             return "und"
         if "ñ" in self.text.lower() or "¿" in self.text or "¡" in self.text:
             votes["es"] = votes.get("es", 0) + 2
-        # the two languages whose words are known win ties
-        best = max(votes.items(), key=lambda v: (v[1] + 0.1 * (v[0] in {"en", "es"}), v[0] == "en"))
-        return best[0]
+        # the two languages whose words are known win ties, and a single shared small word tells nothing
+        code, weight = max(votes.items(), key=lambda v: (v[1] + 0.3 * (v[0] in {"en", "es"}), v[0] == "en"))
+        return code if weight >= 0.9 or code in {"en", "es"} else "und"

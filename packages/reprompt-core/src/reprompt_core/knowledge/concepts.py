@@ -218,15 +218,25 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
-    """An alias found in the words: the concepts it may mean, and its tokens [first, last)."""
+class Sense:
+    """What an alias may mean."""
 
-    concepts: tuple[tuple[int, bool], ...]  # (index of the concept, everyday word)
+    concept: int  # index
+    everyday: bool  # the alias has other, everyday meanings
+    native: bool  # the alias belongs to the language of the text
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An alias found in the words: what it may mean, and its tokens [first, last)."""
+
+    senses: tuple[Sense, ...]
     first: int
     last: int
 
 
-_Node = dict[str, Any]  # token -> next node; "" -> {concept index: is an everyday word}
+_Node = dict[str, Any]  # token -> next node; "" -> {concept index: [everyday in English, in Spanish]}, None: no alias
+_LANGUAGES = ("en", "es")
 
 
 class Lexicon:
@@ -235,26 +245,29 @@ class Lexicon:
     def __init__(self, concepts: Sequence[Concept]) -> None:
         self._root: _Node = {}
         for index, concept in enumerate(concepts):
-            aliases = (*concept.aliases_en, *concept.aliases_es)
-            if concept.name and f"{concept.name.lower()}?" not in aliases:
-                self._add(concept.name, index, False)
-            for alias in aliases:
-                self._add(alias.rstrip("?"), index, alias.endswith("?"))
+            if concept.name and f"{concept.name.lower()}?" not in concept.aliases_en:
+                self._add(concept.name, index, 0, False)
+            for language, aliases in enumerate((concept.aliases_en, concept.aliases_es)):
+                for alias in aliases:
+                    self._add(alias.rstrip("?"), index, language, alias.endswith("?"))
 
-    def _add(self, alias: str, index: int, weak: bool) -> None:
+    def _add(self, alias: str, index: int, language: int, everyday: bool) -> None:
         node = self._root
         for token in alias_tokens(alias):
             node = node.setdefault(token, {})
         if node is not self._root:
-            found = node.setdefault("", {})
-            found[index] = weak and found.get(index, True)
+            flags = node.setdefault("", {}).setdefault(index, [None, None])
+            flags[language] = everyday and flags[language] is not False
 
-    def find(self, tokens: Sequence[Token]) -> list[Match]:
-        """The longest matches, left to right, none overlapping another, none reaching over a clause's end."""
+    def find(self, tokens: Sequence[Token], *, language: str = "und") -> list[Match]:
+        """The longest matches, left to right, none overlapping another, none reaching over a clause's end.
+
+        A single word of the other language is taken for an everyday word: English "pan" is not Spanish bread.
+        """
         matches: list[Match] = []
         i = 0
         while i < len(tokens):
-            found = self._longest(tokens, i)
+            found = self._longest(tokens, i, language)
             if found:
                 matches.append(found)
                 i = found.last
@@ -262,8 +275,8 @@ class Lexicon:
                 i += 1
         return matches
 
-    def _longest(self, tokens: Sequence[Token], first: int) -> Match | None:
-        best: Match | None = None
+    def _longest(self, tokens: Sequence[Token], first: int, language: str) -> Match | None:
+        best: tuple[dict[int, list[bool | None]], int] | None = None
         nodes = [self._root]
         for i in range(first, len(tokens)):
             if tokens[i].clause != tokens[first].clause:
@@ -271,13 +284,25 @@ class Lexicon:
             nodes = [n for node in nodes for form in singulars(tokens[i].text) if (n := node.get(form))]
             if not nodes:
                 break
-            if concepts := {k: weak for node in reversed(nodes) for k, weak in node.get("", {}).items()}:
-                best = Match(tuple(concepts.items()), first, i + 1)
-        return best
+            if concepts := {k: flags for node in reversed(nodes) for k, flags in node.get("", {}).items()}:
+                best = concepts, i + 1
+        if best is None:
+            return None
+        own = _LANGUAGES.index(language) if language in _LANGUAGES else None
+        single = best[1] - first == 1
+        return Match(tuple(_sense(k, flags, own, single) for k, flags in best[0].items()), first, best[1])
 
     def names(self, text: str) -> list[int]:
         """Concepts named in a text without weighing everyday words: for captions, which speak only of music."""
-        return [k for match in self.find(Words(text).tokens) for k, _ in match.concepts]
+        return [sense.concept for match in self.find(Words(text).tokens) for sense in match.senses]
+
+
+def _sense(concept: int, flags: list[bool | None], own: int | None, single: bool) -> Sense:
+    if own is None:
+        return Sense(concept, all(f is not False for f in flags), True)
+    if (everyday := flags[own]) is not None:
+        return Sense(concept, everyday, True)
+    return Sense(concept, bool(flags[1 - own]) or single, False)
 
 
 _ALIAS_TOKEN = re.compile(r"[^\W_]+")

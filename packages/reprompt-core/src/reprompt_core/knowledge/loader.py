@@ -34,7 +34,7 @@ class Knowledge:
     correspondences: tuple[Correspondence, ...]
     captions: tuple[str, ...]
     concept_vectors: Vectors  # [len(concepts), dimensions], unit length
-    caption_vectors: npt.NDArray[np.float16]  # [len(captions), dimensions], unit length
+    caption_vectors: Vectors  # [len(captions), dimensions], unit length
     version: str  # changes with the captions or the encoder
 
     @cached_property
@@ -111,7 +111,7 @@ class Knowledge:
             tuple(concepts),
             load_correspondences(),
             tuple(captions),
-            concept_vectors.astype(np.float32),
+            concept_vectors,
             caption_vectors,
             hashlib.sha256(f"{encoder.fingerprint}{wanted}".encode()).hexdigest()[:16],
         )
@@ -134,17 +134,20 @@ def texts_hash(concepts: Sequence[str], captions: Sequence[str]) -> str:
 
 
 def pack(path: Path, encoder: Encoder, concepts: Sequence[str], captions: Sequence[str]) -> None:
-    """Encodes the texts and writes their vectors (half precision) with what they belong to."""
+    """Encodes the texts and writes their vectors with what they belong to.
+
+    A vector is stored as 8-bit steps of its largest value: a quarter of the bytes, cosine .9999 to the original.
+    """
     vectors, _ = encoder.encode([*concepts, *captions])
-    half = vectors.astype(np.float16)
+    steps = np.abs(vectors).max(axis=1, keepdims=True) / 127
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".npz")
     try:
         with os.fdopen(handle, "wb") as f:
-            np.savez(
+            np.savez_compressed(
                 f,
-                concepts=half[: len(concepts)],
-                captions=half[len(concepts) :],
+                vectors=np.round(vectors / steps).astype(np.int8),
+                concepts=np.int64(len(concepts)),
                 belongs=np.array([encoder.fingerprint, texts_hash(concepts, captions)]),
             )
         Path(beside).chmod(0o644)
@@ -154,13 +157,14 @@ def pack(path: Path, encoder: Encoder, concepts: Sequence[str], captions: Sequen
             Path(beside).unlink()
 
 
-def _unpack(
-    path: Path, encoder_fingerprint: str, texts: str
-) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.float16]] | None:
+def _unpack(path: Path, encoder_fingerprint: str, texts: str) -> tuple[Vectors, Vectors] | None:
     """The vectors (concepts, captions), or None when they are absent or belong to something else."""
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as stored:
         if stored["belongs"].tolist() != [encoder_fingerprint, texts]:
             return None
-        return stored["concepts"], stored["captions"]
+        vectors = stored["vectors"].astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        count = int(stored["concepts"])
+    return vectors[:count], vectors[count:]

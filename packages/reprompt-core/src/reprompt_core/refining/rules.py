@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
-from ..types import Brief, MusicPlan
+from ..types import Brief, MusicPlan, Stated
 
 __all__ = ["MAX_TOKENS", "token_bound", "write_prompt"]
 
@@ -43,7 +43,7 @@ def write_prompt(brief: Brief) -> str:
     """The prompt for a brief: English music words, at most 77 CLAP tokens."""
     plan = brief.plan
     rng = random.Random(brief.seed)  # noqa: S311 - variety, not secrecy
-    opening = _opening(plan, rng, [w for _, w in brief.stated.instruments])
+    opening = _opening(plan, rng, brief.stated)
     details = _details(plan, rng, stated=brief.stated.dynamics or "")
     prompt = f"{opening}."
     kept: list[str] = []
@@ -64,15 +64,17 @@ def token_bound(text: str) -> int:
     return tokens
 
 
-def _opening(plan: MusicPlan, rng: random.Random, stated: Sequence[str]) -> str:
+def _opening(plan: MusicPlan, rng: random.Random, stated: Stated) -> str:
     lead = _lead(plan, rng)
     pace = "slow" if plan.tempo_bpm <= 88 else "fast" if plan.tempo_bpm >= 126 else "mid-tempo"
-    accompaniment = list(plan.accompaniment[: max(2, sum(a in stated for a in plan.accompaniment))])
+    asked = {written for _, written in stated.instruments}
+    accompaniment = list(plan.accompaniment[: max(2, sum(a in asked for a in plan.accompaniment))])
+    key = stated.key_written or plan.key
     parts = {
         "genre": plan.genre,
         "moods": " and ".join(plan.moods) if len(plan.moods) < 3 else ", ".join(plan.moods),
         "bpm": str(plan.tempo_bpm),
-        "key": f" in {plan.key} {plan.mode}" if plan.key else f" in a {plan.mode} key",
+        "key": f" in {key} {plan.mode}" if key else f" in a {plan.mode} key",
         "lead": lead,
         "a_lead": _article(lead),
         "backing": rng.choice(_BACKINGS).format(_and(accompaniment)) if accompaniment else "",

@@ -85,3 +85,6 @@ fused AS (
 SELECT c.text, k.name, 1 - (c.embedding <=> q.vector), c.genres, c.instruments, c.embedding, f.score::float8
 FROM fused f JOIN reprompt.captions c USING (id) JOIN reprompt.corpora k ON k.id = c.corpus_id, query q
 ORDER BY f.score DESC, c.id;
+
+-- name: versions
+SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector');

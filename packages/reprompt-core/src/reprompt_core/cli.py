@@ -1,0 +1,355 @@
+"""The command `reprompt`.
+
+The prompt goes to stdout, alone; everything for a person's eyes goes to stderr. Exit codes: 0; 1 it failed; 2 bad
+usage or input.
+"""
+
+import asyncio
+import codecs
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from .errors import PromptError, RepromptError, SettingsError
+from .pipeline import Pipeline
+from .settings import Settings
+from .types import Reprompt
+
+__all__ = ["app", "main"]
+
+_FAILED, _BAD_INPUT = 1, 2
+_err = Console(stderr=True, highlight=False)
+
+
+class _SayByDefault(TyperGroup):
+    """`reprompt "words"` is `reprompt say "words"`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in {"--help", "--version"}):
+            args = ["say", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SayByDefault,
+    add_completion=False,
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help='Turn what you say - a scene, a mood, a dish, some music - into a prompt for a text-to-music model. Just write '
+    '`reprompt "a bowl of ramen under neon signs"`.',
+)
+encoder_app = typer.Typer(help="The sentence encoder.", no_args_is_help=True, rich_markup_mode=None)
+corpus_app = typer.Typer(help="The captions that can be searched.", no_args_is_help=True, rich_markup_mode=None)
+database_app = typer.Typer(help="The embedded database.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(encoder_app, name="encoder")
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(database_app, name="database")
+
+
+class _Mode(StrEnum):
+    rewrite = "rewrite"
+    append = "append"
+    off = "off"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from . import __version__
+
+        typer.echo(f"reprompt-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def say(
+    words: Annotated[str | None, typer.Argument(help="What you say; `-` or nothing reads stdin.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON, on one line with --lines.")] = False,
+    mode: Annotated[_Mode, typer.Option(help="Rewrite the words, append the music to them, or leave them.")] = (
+        _Mode.rewrite
+    ),
+    lines: Annotated[bool, typer.Option("--lines", help="Answer stdin line by line, in order, one line each.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Show the reasons as a table with their sources.")] = False,
+    audio: Annotated[
+        Path | None, typer.Option(help="Write a preview of the plan here: .wav, .flac, .ogg or .mp3.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of the preview.")] = 15.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the preview: the same seed, the same sound.")] = 0,
+) -> None:
+    """Say something; get a music prompt. (The default command: its name may be left out.)"""
+    if lines and (audio or words not in {None, "-"}):
+        raise click.UsageError("--lines reads stdin; it takes no words and no --audio.")
+    with _errors():
+        settings = Settings()
+        if lines:
+            bad = asyncio.run(_say_lines(settings, mode.value, as_json))
+            if bad:
+                raise typer.Exit(_BAD_INPUT)
+            return
+        text = _stdin() if words in {None, "-"} else words
+        asyncio.run(_say_one(settings, text, mode.value, as_json, why, audio, seconds, seed))
+
+
+async def _say_one(
+    settings: Settings,
+    text: Any,
+    mode: Any,
+    as_json: bool,
+    why: bool,
+    audio: Path | None,
+    seconds: float,
+    seed: int,
+) -> None:
+    from .words import Words
+
+    words = Words.check(text).text  # bad input is told before anything is started
+    if audio is not None:
+        from .generation import check_audio_path
+
+        check_audio_path(audio)
+    with _status("Starting"):
+        pipeline = Pipeline(settings)
+        await pipeline.open()
+    try:
+        answer = await pipeline.reprompt(words, mode=mode)
+        if as_json:
+            typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False, indent=2))
+        else:
+            typer.echo(answer.prompt)
+        sys.stdout.flush()
+        if _err.is_terminal and not as_json:
+            _show(answer)
+        if why:
+            _show_reasons(answer)
+        for warning in answer.warnings:
+            _err.print(f"warning: {warning}", style="yellow", markup=False)
+        if audio is not None:
+            await asyncio.to_thread(_write_preview, answer, pipeline, audio, seconds, seed)
+    finally:
+        await pipeline.close()
+
+
+def _write_preview(answer: Reprompt, pipeline: Pipeline, audio: Path, seconds: float, seed: int) -> None:
+    from .generation import render_preview, write_audio
+
+    with _status("Playing the preview"):
+        preview = render_preview(answer.plan, seconds=seconds, seed=seed, knowledge=pipeline.knowledge)
+        write_audio(audio, preview.samples, preview.sample_rate)
+    _err.print(
+        f"Preview of the plan (a synthesizer, not MusicGen) written to {audio}: {seconds:g} s, "
+        f"{preview.loudness_lufs:.1f} LUFS.",
+        markup=False,
+    )
+
+
+# -- many lines --------------------------------------------------------------------------------------------------
+
+
+async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
+    """Answers stdin line by line; the number of lines that could not be used."""
+    bad = number = 0
+    async with Pipeline(settings) as pipeline:
+        async for batch in _line_batches():
+            texts = [line if isinstance(line, str) else "" for line in batch]
+            answers = await pipeline.reprompt_many(texts, mode=mode)
+            for line, answer in zip(batch, answers, strict=True):
+                number += 1
+                error = line if isinstance(line, PromptError) else answer if isinstance(answer, PromptError) else None
+                if error is None:
+                    assert isinstance(answer, Reprompt)
+                    one = json.dumps(answer.to_dict(), ensure_ascii=False) if as_json else answer.prompt
+                    typer.echo(" ".join(one.splitlines()))
+                    continue
+                bad += 1
+                typer.echo(json.dumps({"error": str(error), "line": number}) if as_json else "")
+                _err.print(f"line {number}: {error}", style="red", markup=False)
+            sys.stdout.flush()
+    return bad
+
+
+async def _line_batches() -> AsyncIterator[list[str | PromptError]]:
+    """Whatever whole lines stdin holds at the moment, so that one who writes a line gets its answer at once."""
+    rest = b""
+    while chunk := await asyncio.to_thread(os.read, sys.stdin.fileno(), 1 << 16):
+        *whole, rest = (rest + chunk).split(b"\n")
+        if whole:
+            yield [_decoded(line) for line in whole]
+    if rest:
+        yield [_decoded(rest)]
+
+
+def _decoded(line: bytes) -> str | PromptError:
+    try:
+        return line.decode("utf-8").rstrip("\r")
+    except UnicodeDecodeError as e:
+        return PromptError(f"The words are not UTF-8 text (byte {e.start + 1}).")
+
+
+def _stdin() -> str:
+    data = sys.stdin.buffer.read(1 << 20).removeprefix(codecs.BOM_UTF8)
+    text = _decoded(data)
+    if isinstance(text, PromptError):
+        raise text
+    return text
+
+
+# -- for a person's eyes -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """One clear line and the right exit code for every error of ours."""
+    try:
+        yield
+    except (PromptError, SettingsError) as e:
+        _err.print(f"reprompt: {e}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(_BAD_INPUT) from e
+    except RepromptError as e:
+        _err.print(f"reprompt: {e}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(_FAILED) from e
+
+
+@contextmanager
+def _status(what: str) -> Iterator[None]:
+    """A spinner with the time that passes, on a terminal only."""
+    if not _err.is_terminal:
+        yield
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    with Progress(SpinnerColumn(), TextColumn(what), TimeElapsedColumn(), console=_err, transient=True) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+def _show(answer: Reprompt) -> None:
+    """Before and after, and for each musical choice its strongest reason."""
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    _err.print(Panel(Text(answer.words), title="before", title_align="left", border_style="dim"))
+    _err.print(Panel(Text(answer.prompt), title="after", title_align="left", border_style="green"))
+    heard = [f"{m.text} ({'not ' if m.negated else ''}{m.concept}, {m.kind})" for m in answer.mentions]
+    tastes = [f"{t} {v:.2f}" for t, v in sorted(answer.tastes.items(), key=lambda t: -t[1]) if v >= 0.15]
+    emotion = f"valence {answer.emotion.valence:+.2f}, arousal {answer.emotion.arousal:+.2f}"
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("heard", "bold"), Text(", ".join(heard) or "nothing it knows"))
+    if tastes:
+        table.add_row(Text("tastes", "bold"), Text(", ".join(tastes)))
+    table.add_row(Text("feeling", "bold"), Text(emotion))
+    shown: set[str] = set()
+    for reason in answer.reasons:
+        if reason.parameter not in shown and "outvoted" not in reason.because:
+            shown.add(reason.parameter)
+            table.add_row(Text(reason.parameter, "bold"), Text(f"{reason.value}: {_because(reason)}"))
+    _err.print(table)
+
+
+def _because(reason: Any) -> str:
+    mark = {"recalled": " (recalled, weaker)", "default": " (a design default)"}.get(reason.status, "")
+    return f"{reason.because}{mark}" + (f" [{reason.source}]" if reason.source and reason.doi else "")
+
+
+def _show_reasons(answer: Reprompt) -> None:
+    from rich.table import Table
+
+    table = Table(title="why", title_justify="left")
+    for column in ("parameter", "value", "weight", "because", "status", "source"):
+        table.add_column(column, overflow="fold", justify="right" if column == "weight" else "left")
+    for r in answer.reasons:
+        source = f"{r.source} doi:{r.doi}" if r.doi else r.source
+        row = (r.parameter, r.value, f"{r.weight:.2f}", r.because, r.status, source)
+        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+    _err.print(table)
+
+
+# -- looking after it --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is configured, which encoder, which database, and what is missing."""
+    from .doctor import examine
+
+    with _errors():
+        healthy = asyncio.run(examine(Settings(), typer.echo))
+    if not healthy:
+        raise typer.Exit(_FAILED)
+
+
+@encoder_app.command("build")
+def encoder_build(
+    model: Annotated[str, typer.Argument(help="A Sentence-Transformers model: hub id or folder.")] = "",
+    output: Annotated[Path | None, typer.Option(help="Folder of the bundle; default: the user cache.")] = None,
+    precision: Annotated[str, typer.Option(help="int8 or fp32.")] = "int8",
+) -> None:
+    """Build an encoder bundle (needs the extra `sentence-transformers`)."""
+    from .encoder import DEFAULT_MODEL
+    from .encoder_build import build
+
+    with _errors():
+        settings = Settings()
+        folder = output or settings.cache_dir / "encoder"
+        with _status("Building the encoder bundle"):
+            build(model or DEFAULT_MODEL, folder, precision=precision, offline=settings.offline)
+        _err.print(f"Encoder bundle written to {folder}", markup=False)
+
+
+@corpus_app.command("reembed")
+def corpus_reembed() -> None:
+    """Encode every caption of the database anew with the encoder in use."""
+    from .database import Database
+    from .encoder import Encoder, find_bundle
+
+    async def reembed() -> int:
+        settings = Settings()
+        encoder = Encoder(find_bundle(settings), threads=settings.threads)
+        database = await Database.open(settings)
+        try:
+            return await database.reembed(encoder)
+        finally:
+            await database.close()
+
+    with _errors(), _status("Encoding the captions"):
+        count = asyncio.run(reembed())
+    _err.print(f"{count} captions encoded.")
+
+
+@database_app.command("stop")
+def database_stop() -> None:
+    """Stop the embedded database, whoever uses it (after a kill -9 it may outlive its users)."""
+    from . import embedded
+
+    with _errors():
+        stopped = embedded.stop(Settings().data_dir)
+    _err.print("Stopped." if stopped else "No embedded database runs.")
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except BrokenPipeError:
+        # the reader of our output went away: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_FAILED)
