@@ -5,7 +5,6 @@ from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 
 import pytest
-
 from reprompt_core import Settings, SettingsError
 
 
@@ -79,7 +78,9 @@ def test_a_home_and_a_relative_folder_become_absolute(monkeypatch: pytest.Monkey
         ("DATA_DIR", "~no-such-user-here/data"),
         ("ENCODER", "~no-such-user-here/encoder"),
         pytest.param(
-            "OFFLINE", "ture", marks=pytest.mark.xfail(reason="a misspelt REPROMPT_OFFLINE counts as no: it downloads")
+            "OFFLINE",
+            "ture",
+            marks=pytest.mark.xfail(reason="a misspelt REPROMPT_OFFLINE counts as no: it downloads"),
         ),
     ],
 )
@@ -105,7 +106,8 @@ def test_both_names_of_the_scheme_pass(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "offline"), [("1", True), ("TRUE", True), ("yes", True), ("on", True), ("0", False), ("no", False)]
+    ("value", "offline"),
+    [("1", True), ("TRUE", True), ("yes", True), ("on", True), ("0", False), ("no", False)],
 )
 def test_offline_reads_the_usual_words(monkeypatch: pytest.MonkeyPatch, value: str, offline: bool) -> None:
     monkeypatch.setenv("REPROMPT_OFFLINE", value)

@@ -1,7 +1,6 @@
 """Checking the words, cutting them into tokens and clauses, guessing their language, making them plain."""
 
 import pytest
-
 from reprompt_core import PromptError
 from reprompt_core.words import MAX_CHARACTERS, Words, fold, plain
 
@@ -44,7 +43,16 @@ def test_tokens_are_folded_and_keep_their_place() -> None:
 
 
 def test_a_sharp_or_flat_is_a_token_of_its_own() -> None:
-    assert [t.text for t in Words.check("C♯ or C# or B♭").tokens] == ["c", "#", "or", "c", "#", "or", "b", "b"]
+    assert [t.text for t in Words.check("C♯ or C# or B♭").tokens] == [
+        "c",
+        "#",
+        "or",
+        "c",
+        "#",
+        "or",
+        "b",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +67,7 @@ def test_a_sharp_or_flat_is_a_token_of_its_own() -> None:
         ("«noche» clara", {"noche": 1, "clara": 2}),
     ],
 )
-def test_punctuation_begins_a_clause_and_a_hyphen_within_a_word_does_not(
-    words: str, clauses: dict[str, int]
-) -> None:
+def test_punctuation_begins_a_clause_and_a_hyphen_within_a_word_does_not(words: str, clauses: dict[str, int]) -> None:
     assert {t.text: t.clause for t in Words.check(words).tokens} == clauses
 
 
@@ -117,7 +123,8 @@ def test_plain_is_one_line_of_text(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ht\u200btps://evil.example/x now", "w\u00adww.evil.example now", "https:\u2060//evil.example now"]
+    "text",
+    ["ht\u200btps://evil.example/x now", "w\u00adww.evil.example now", "https:\u2060//evil.example now"],
 )
 def test_invisible_characters_do_not_carry_an_address_through(text: str) -> None:
     assert plain(text) == "now"

@@ -9,13 +9,12 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -34,7 +33,7 @@ _err = Console(stderr=True, highlight=False)
 class _SayByDefault(TyperGroup):
     """`reprompt "words"` is `reprompt say "words"`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in {"--help", "--version"}):
             args = ["say", *args]
         return super().parse_args(ctx, args)
@@ -46,7 +45,7 @@ app = typer.Typer(
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help='Turn what you say - a scene, a mood, a dish, some music - into a prompt for a text-to-music model. Just write '
+    help="Turn what you say - a scene, a mood, a dish, some music - into a prompt for a text-to-music model. Write "
     '`reprompt "a bowl of ramen under neon signs"`.',
 )
 encoder_app = typer.Typer(help="The sentence encoder.", no_args_is_help=True, rich_markup_mode=None)
@@ -73,7 +72,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
@@ -83,7 +82,9 @@ def _root(
 @app.command()
 def say(
     words: Annotated[str | None, typer.Argument(help="What you say; `-` or nothing reads stdin.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole answer as JSON, on one line with --lines.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The whole answer as JSON, on one line with --lines.")
+    ] = False,
     mode: Annotated[_Mode, typer.Option(help="Rewrite the words, append the music to them, or leave them.")] = (
         _Mode.rewrite
     ),
@@ -97,7 +98,7 @@ def say(
 ) -> None:
     """Say something; get a music prompt. (The default command: its name may be left out.)"""
     if lines and (audio or words not in {None, "-"}):
-        raise click.UsageError("--lines reads stdin; it takes no words and no --audio.")
+        raise typer.BadParameter("--lines reads stdin; it takes no words and no --audio.")
     with _errors():
         settings = Settings()
         if lines:
@@ -216,7 +217,7 @@ def _stdin() -> str:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors() -> Generator[None]:
     """One clear line and the right exit code for every error of ours."""
     try:
         yield
@@ -229,7 +230,7 @@ def _errors() -> Iterator[None]:
 
 
 @contextmanager
-def _status(what: str) -> Iterator[None]:
+def _status(what: str) -> Generator[None]:
     """A spinner with the time that passes, on a terminal only."""
     if not _err.is_terminal:
         yield

@@ -18,6 +18,7 @@ from pgvector.psycopg import register_vector_async
 from psycopg import pq
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types import TypeInfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -38,7 +39,7 @@ _Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
 
 @cache
 def _queries() -> dict[str, LiteralString]:
-    text = (resources.files(__package__) / "sql" / "queries.sql").read_text("utf-8")
+    text = (resources.files("reprompt_core") / "sql" / "queries.sql").read_text("utf-8")
     parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
     # the file is part of the package: its text is as literal as if it stood here
     return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
@@ -170,7 +171,7 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 def _migrations() -> Sequence[tuple[int, str, str]]:
-    folder = resources.files(__package__) / "sql"
+    folder = resources.files("reprompt_core") / "sql"
     files = sorted(f.name for f in folder.iterdir() if re.fullmatch(r"\d{4}_\w+\.sql", f.name))
     return [(int(name[:4]), name, (folder / name).read_text("utf-8")) for name in files]
 
@@ -198,7 +199,12 @@ async def _migrate(connection: psycopg.AsyncConnection[Any]) -> None:
 
 async def _load(connection: psycopg.AsyncConnection[Any], knowledge: "Knowledge", encoder: "Encoder") -> None:
     await connection.execute(query("remove_corpus"), {"name": CORPUS})
-    parameters = {"name": CORPUS, "license": LICENSE, "encoder": encoder.fingerprint, "version": knowledge.version}
+    parameters = {
+        "name": CORPUS,
+        "license": LICENSE,
+        "encoder": encoder.fingerprint,
+        "version": knowledge.version,
+    }
     row = await (await connection.execute(query("add_corpus"), parameters)).fetchone()
     assert row is not None
     async with connection.cursor() as cursor, cursor.copy(query("copy_captions")) as copy:
@@ -211,7 +217,7 @@ async def _load(connection: psycopg.AsyncConnection[Any], knowledge: "Knowledge"
 def _shown(url: str) -> str:
     """host:port/database of a URL, without user and password."""
     try:
-        parts = psycopg.conninfo.conninfo_to_dict(url)
+        parts = conninfo_to_dict(url)
     except psycopg.Error:
         return "the server of REPROMPT_DATABASE_URL"
     return f"{parts.get('host', 'localhost')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"

@@ -19,7 +19,9 @@ async def examine(settings: Settings, tell: Callable[[str], object]) -> bool:
     encoder = _examine_encoder(settings, tell)
     database = await _examine_database(settings, tell)
     extra = importlib.util.find_spec("sentence_transformers") is not None
-    tell(f"extra     sentence-transformers: {'installed' if extra else 'not installed (only needed to build encoders)'}")
+    tell(
+        f"extra     sentence-transformers: {'installed' if extra else 'not installed (only needed to build encoders)'}"
+    )
     font = importlib.util.find_spec("pretty_midi") is not None and importlib.util.find_spec("symusic") is not None
     tell(f"preview   {'ready' if font else 'missing: symusic and pretty-midi are not installed'}")
     tell(f"offline   {'yes (REPROMPT_OFFLINE)' if settings.offline else 'no'}")

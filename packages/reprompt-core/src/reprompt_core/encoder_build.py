@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,10 @@ def download(model: str, folder: Path, *, offline: bool = False) -> None:
     with _new_folder(folder) as new:
         try:
             with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10, read=60)) as client:
-                for remote, local in (("onnx/model.onnx", "model.onnx"), ("tokenizer.json", "tokenizer.json")):
+                for remote, local in (
+                    ("onnx/model.onnx", "model.onnx"),
+                    ("tokenizer.json", "tokenizer.json"),
+                ):
                     with client.stream("GET", f"{_HUB}/{model}/resolve/main/{remote}") as answer:
                         answer.raise_for_status()
                         with (new / local).open("wb") as f:
@@ -192,7 +195,7 @@ def _write_manifest(folder: Path, **facts: Any) -> None:
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def _new_folder(folder: Path) -> Generator[Path]:
     """A folder beside `folder` that takes its place when all went well, and leaves no trace when not."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +218,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Keeps the exporters' progress and advice off the person's terminal."""
     loggers = [logging.getLogger(n) for n in ("torch", "torch.onnx", "transformers", "root", "onnxscript", "onnx_ir")]
     levels = [log.level for log in loggers]

@@ -21,14 +21,23 @@ _FAMILIES = {
         ("percussion",),
         _DRUMS | frozenset("percussion percussive clap claps shaker shakers congas bongos tambourine".split()),
     ),
-    "brass": (("brass",), frozenset("brass brassy horn horns trumpet trumpets trombone trombones tuba".split())),
+    "brass": (
+        ("brass",),
+        frozenset("brass brassy horn horns trumpet trumpets trombone trombones tuba".split()),
+    ),
     "strings": (("bowed strings",), frozenset("string strings violin violins cello cellos viola".split())),
     "woodwind": (("woodwind",), frozenset("woodwind woodwinds flute clarinet oboe reed reeds".split())),
-    "wind": (("woodwind", "brass"), frozenset("wind winds woodwind woodwinds brass flute horn horns".split())),
+    "wind": (
+        ("woodwind", "brass"),
+        frozenset("wind winds woodwind woodwinds brass flute horn horns".split()),
+    ),
     "vocals": (("voice",), frozenset("vocal vocals voice voices choir sung singing chant".split())),
     "synth": ((), _SYNTHS),
     "synthesizer": ((), _SYNTHS),
-    "keyboards": (("keyboards",), _SYNTHS | frozenset("piano keyboard keyboards organ rhodes clavinet".split())),
+    "keyboards": (
+        ("keyboards",),
+        _SYNTHS | frozenset("piano keyboard keyboards organ rhodes clavinet".split()),
+    ),
 }
 _SMALL = frozenset("a an and of the with in on de la el kit set music live section".split())
 

@@ -59,7 +59,11 @@ def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
             j += 1
         i = max(j, i + 1)
     for first, last in spans:
-        if last < len(tokens) and tokens[last].text in {"free", "less"} and tokens[last].start - tokens[last - 1].end <= 1:
+        if (
+            last < len(tokens)
+            and tokens[last].text in {"free", "less"}
+            and tokens[last].start - tokens[last - 1].end <= 1
+        ):
             reached.update(range(first, last))
     return reached
 

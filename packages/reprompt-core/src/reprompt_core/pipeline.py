@@ -4,7 +4,7 @@ import asyncio
 import atexit
 import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeVar, get_args
 
@@ -16,7 +16,7 @@ from .knowledge import Knowledge
 from .phrases import telling
 from .planning import Planner, music_words, seed_of
 from .refining import write_prompt
-from .refining.rules import MAX_TOKENS, token_bound
+from .refining.rules import MAX_TOKENS, estimated_tokens
 from .senses import Reader, Reading
 from .settings import Settings
 from .stated import read_stated
@@ -197,7 +197,7 @@ def _by_mode(words: Words, written: str, mode: Mode) -> tuple[str, list[str]]:
         return written, []
     said = plain(words.text).rstrip(" .,;")
     prompt = f"{said}. {written}" if said else written
-    if token_bound(prompt) > MAX_TOKENS:
+    if estimated_tokens(prompt) > MAX_TOKENS:
         return prompt, [f"The words and the music together may exceed {MAX_TOKENS} tokens; CLAP reads no more."]
     return prompt, []
 
@@ -219,7 +219,7 @@ class _Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pipeline: Pipeline | None = None
 
-    def run(self, make: Any) -> Any:
+    def run(self, make: Callable[[Pipeline], Coroutine[Any, Any, _T]]) -> _T:
         with self._lock:
             loop = self._loop
             if loop is None:

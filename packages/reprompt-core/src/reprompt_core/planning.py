@@ -165,7 +165,13 @@ class Planner:
         return tuple(rng.sample(nearest, 2)) if len(nearest) >= 2 else tuple(nearest)
 
     def plan(
-        self, *, senses: Senses, stated: Stated, captions: Sequence[Caption], votes: Sequence[Reason], seed: int
+        self,
+        *,
+        senses: Senses,
+        stated: Stated,
+        captions: Sequence[Caption],
+        votes: Sequence[Reason],
+        seed: int,
     ) -> tuple[MusicPlan, tuple[Reason, ...]]:
         """The plan and its reasons, strongest first within each parameter."""
         votes = [*votes, *caption_votes(captions)]
@@ -248,7 +254,9 @@ class Planner:
     def _rhythm(self, votes: Sequence[Reason], style: MusicStyle, exclusion: Exclusion, pace: float) -> str:
         rhythm = style.rhythm
         if exclusion and exclusion.phrase(rhythm):
-            rhythm = "gently flowing pulse" if pace < -0.2 else "driving pulse" if pace > 0.3 else "steady flowing pulse"
+            rhythm = (
+                "gently flowing pulse" if pace < -0.2 else "driving pulse" if pace > 0.3 else "steady flowing pulse"
+            )
         regular = _totals(votes, "rhythm").get("regular", 0.0) >= 0.3
         if regular and any(w in rhythm for w in _IRREGULAR):
             return "steady regular pulse"
@@ -326,9 +334,7 @@ class Planner:
             chosen.append((name, name))
         return tuple(written for _, written in chosen)
 
-    def _timbres(
-        self, votes: Sequence[Reason], stated: Stated, genre: str, exclusion: Exclusion
-    ) -> tuple[str, ...]:
+    def _timbres(self, votes: Sequence[Reason], stated: Stated, genre: str, exclusion: Exclusion) -> tuple[str, ...]:
         totals = _totals(votes, "timbre")
         for i, timbre in enumerate(self._knowledge.genres[genre].timbres):
             totals[timbre] = totals.get(timbre, 0.0) + 0.25 - 0.04 * i
@@ -337,8 +343,30 @@ class Planner:
         return tuple(found[: max(2, len(stated.timbres))])
 
 
-_IRREGULAR = ("beatless", "pulse", "unmetered", "free", "shifting", "odd", "rubato", "drift", "irregular", "swell", "tone")
-_ANY_LEAD = ("piano", "flute", "violin", "synth pad", "acoustic guitar", "harp", "vibraphone", "marimba", "kalimba")
+_IRREGULAR = (
+    "beatless",
+    "pulse",
+    "unmetered",
+    "free",
+    "shifting",
+    "odd",
+    "rubato",
+    "drift",
+    "irregular",
+    "swell",
+    "tone",
+)
+_ANY_LEAD = (
+    "piano",
+    "flute",
+    "violin",
+    "synth pad",
+    "acoustic guitar",
+    "harp",
+    "vibraphone",
+    "marimba",
+    "kalimba",
+)
 
 
 def _decided(votes: Sequence[Reason], parameter: str, otherwise: str) -> str:
@@ -378,9 +406,7 @@ def _alike(name: str, others: Sequence[str]) -> bool:
     return any(name.split()[-1] == o.split()[-1] or name in o or o in name for o in others)
 
 
-def _reasons(
-    votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Knowledge
-) -> tuple[Reason, ...]:
+def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Knowledge) -> tuple[Reason, ...]:
     """For each parameter the votes for its value, then the researched votes that lost; the genre's own habits last."""
     style = knowledge.genres[genre].style
     assert style is not None

@@ -9,7 +9,8 @@ implied.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from itertools import pairwise
+from typing import cast
 
 import numpy as np
 
@@ -183,7 +184,9 @@ class Reader:
         edible = {f.first for f in found if f.mention.kind in {"food", "drink"}}
         enough = sum(GROUP_OF[f.mention.kind] != "sense" for f in found) >= 3
         return [
-            p for p in phrases(words, covered) if not enough or p.eaten or any(i in edible for i in range(p.first, p.last))
+            p
+            for p in phrases(words, covered)
+            if not enough or p.eaten or any(i in edible for i in range(p.first, p.last))
         ]
 
     def _nearest(
@@ -260,9 +263,7 @@ def _blend(near: Sequence[tuple[Concept, float]]) -> Concept:
     cosines = np.array([c for _, c in near])
     weights = np.exp((cosines - cosines.max()) / _SHARPNESS)
     weights /= weights.sum()
-    tastes = {
-        t: float(sum(w * c.tastes.get(t, 0.0) for w, (c, _) in zip(weights, near, strict=True))) for t in TASTES
-    }
+    tastes = {t: float(sum(w * c.tastes.get(t, 0.0) for w, (c, _) in zip(weights, near, strict=True))) for t in TASTES}
     return replace(near[0][0], tastes=tastes)
 
 
@@ -297,7 +298,7 @@ def _weigh_parts(words: Words, found: Sequence[_Found]) -> list[_Found]:
     weighed = list(found)
     edible = [i for i, f in enumerate(weighed) if f.mention.kind in {"food", "drink"} and not f.mention.negated]
     linked: set[int] = set()
-    for a, b in zip(edible, edible[1:], strict=False):
+    for a, b in pairwise(edible):
         left, right = weighed[a], weighed[b]
         if words.tokens[left.first].clause != words.tokens[right.first].clause:
             continue
@@ -316,7 +317,10 @@ def _weigh_parts(words: Words, found: Sequence[_Found]) -> list[_Found]:
             continue
         linked |= {a, b}
     if len(edible) > 1:
-        main = max(edible, key=lambda i: (_eaten(words, weighed[i]), weighed[i].sure, i in linked, weighed[i].weight, -i))
+        main = max(
+            edible,
+            key=lambda i: (_eaten(words, weighed[i]), weighed[i].sure, i in linked, weighed[i].weight, -i),
+        )
         for i in edible:
             if i != main and not (i in linked and main in linked):
                 weighed[i] = replace(weighed[i], weight=0.35 * weighed[i].weight)
@@ -410,7 +414,10 @@ def _feeling_of(tastes: dict[str, float]) -> dict[str, float]:
     """What tastes suggest of a feeling: sweetness pleases, bitterness does not, sourness and heat excite."""
     valence = 0.7 * tastes["sweet"] + 0.2 * tastes["umami"] - 0.5 * tastes["bitter"] - 0.3 * tastes["sour"]
     arousal = 0.6 * tastes["spicy"] + 0.4 * tastes["sour"] + 0.3 * tastes["salty"] - 0.3 * tastes["sweet"]
-    return {"valence": max(-1.0, min(1.0, valence)), "arousal": max(-1.0, min(1.0, arousal - 0.1 * tastes["bitter"]))}
+    return {
+        "valence": max(-1.0, min(1.0, valence)),
+        "arousal": max(-1.0, min(1.0, arousal - 0.1 * tastes["bitter"])),
+    }
 
 
 def _emotion(live: Sequence[_Found], descriptors: Sequence[Descriptor]) -> Emotion:

@@ -14,7 +14,10 @@ __all__ = ["read_stated"]
 
 BPM = (30, 260)
 
-_BPM = re.compile(r"(?<![\d.,])(\d{2,3})(?:[.,]\d+)?\s*-?\s*(?:bpm|beats? per minute|beats? a minute|ppm|pulsos?\b|golpes por minuto)", re.IGNORECASE)
+_BPM = re.compile(
+    r"(?<![\d.,])(\d{2,3})(?:[.,]\d+)?\s*-?\s*(?:bpm|beats? (?:per|a) minute|ppm|pulsos?\b|golpes por minuto)",
+    re.IGNORECASE,
+)
 _BPM_AFTER = re.compile(r"\b(?:tempo|bpm)\s*(?:of|de|at|a|:|=)?\s*(\d{2,3})\b", re.IGNORECASE)
 _MODES = {
     "major": "major", "mayor": "major", "maj": "major",
@@ -30,8 +33,14 @@ _NOTE_NAMES = {"do": "C", "re": "D", "mi": "E", "fa": "F", "sol": "G", "la": "A"
 _ACCIDENTAL = r"(?:\s*(?:#|♯|♭)|b(?![a-z])|[\s-]+(?:sharp|flat|sostenido|bemol))?"
 _KEY = re.compile(rf"(?<![\w'])([A-Ga-g])({_ACCIDENTAL})[\s-]+({_MODE})\b(?!\s+(?:key|scale|problem|issue|detail)s?\b)")
 _LATIN_KEY = re.compile(rf"\b(do|re|mi|fa|sol|la|si)({_ACCIDENTAL})[\s-]+({_MODE})\b", re.IGNORECASE)
-_KEY_OF = re.compile(rf"\b(?:key of|in the key of|tonalidad de|en tono de)\s+([A-G]|do|re|mi|fa|sol|la|si)({_ACCIDENTAL})(?![\w])", re.IGNORECASE)
-_ANY_MODE = re.compile(rf"\b({_MODE})\b(?=[\s-]*(?:key|mode|scale|chord|tonal|tono|modo|escala|acorde|melod|harmon))|\b(?:key|mode|scale|modo|escala|tonalidad|tono)\s+({_MODE})\b", re.IGNORECASE)
+_KEY_OF = re.compile(
+    rf"\b(?:key of|in the key of|tonalidad de|en tono de)\s+([A-G]|do|re|mi|fa|sol|la|si)({_ACCIDENTAL})(?![\w])",
+    re.IGNORECASE,
+)
+_ANY_MODE = re.compile(
+    rf"\b({_MODE})\b(?=[\s-]*(?:key|mode|scale|chord|tonal|tono|modo|escala|acorde|melod|harmon))|\b(?:key|mode|scale|modo|escala|tonalidad|tono)\s+({_MODE})\b",
+    re.IGNORECASE,
+)
 
 _PACE = {
     "slow": "slow", "slowly": "slow", "lento": "slow", "lenta": "slow", "lentos": "slow", "largo": "", "adagio": "slow",
@@ -45,7 +54,8 @@ _DYNAMICS = {
     "pianissimo": "soft", "suave": "soft", "suaves": "soft", "suavemente": "soft", "bajito": "soft", "delicate": "soft",
     "tenue": "soft", "bajita": "soft", "callado": "soft", "callada": "soft", "silencioso": "soft", "silenciosa": "soft",
     "pianisimo": "soft", "delicado": "soft", "delicada": "soft", "hushed": "soft",
-    "loud": "loud", "loudly": "loud", "fortissimo": "loud", "fortisimo": "loud", "forte": "loud", "fuerte": "loud", "fuertes": "loud",
+    "loud": "loud", "loudly": "loud", "fortissimo": "loud", "fortisimo": "loud", "forte": "loud",
+    "fuerte": "loud", "fuertes": "loud",
     "estruendoso": "loud", "estruendosa": "loud", "ruidoso": "loud", "ruidosa": "loud", "deafening": "loud",
     "atronador": "loud", "potente": "loud", "blasting": "loud",
 }  # fmt: skip
@@ -108,9 +118,9 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
         dynamics=beside.first(_DYNAMICS),
         harmony=beside.first(_HARMONY, anywhere=True),
         genres=tuple(dict.fromkeys(m.concept for m in genres)),
-        instruments=tuple(
-            {m.concept: (m.concept, _written(m, knowledge)) for m in reversed(instruments)}.values()
-        )[::-1],
+        instruments=tuple({m.concept: (m.concept, _written(m, knowledge)) for m in reversed(instruments)}.values())[
+            ::-1
+        ],
         timbres=beside.timbres(),
         exclude=tuple(dict.fromkeys(names)),
         exclude_texts=tuple(dict.fromkeys(texts)),
@@ -163,7 +173,9 @@ def _names_key(text: str, start: int, end: int) -> bool:
     before = text[:start].rstrip().lower()
     after = text[end:].lstrip().lower()
     return before.endswith((" in", " key of", ",")) and (
-        not after or not after[0].isalpha() or after.split()[0] in {"at", "with", "and", "around", "but", "please", "no"}
+        not after
+        or not after[0].isalpha()
+        or after.split()[0] in {"at", "with", "and", "around", "but", "please", "no"}
     )
 
 
@@ -194,7 +206,9 @@ def _excluded(words: Words, excluded: Sequence[Mention]) -> tuple[list[str], lis
     for i in sorted(negated_tokens(words, [])):
         token = words.tokens[i].text
         for form in singulars(token):
-            if form in FAMILY_WORDS and any(form in fold(t).split() or token in fold(t).split() for t in (*texts, token)):
+            if form in FAMILY_WORDS and any(
+                form in fold(t).split() or token in fold(t).split() for t in (*texts, token)
+            ):
                 names.append(FAMILY_WORDS[form])
                 texts.append(token)
                 break
@@ -215,9 +229,9 @@ class _Beside:
         self._tokens = words.tokens
         self._negated = negated_tokens(words, [])
         self._spans = [(m.start, m.end) for m in music]
-        self._music = {
-            i for i, t in enumerate(words.tokens) if any(s <= t.start < e for s, e in self._spans)
-        } | {i for i, t in enumerate(words.tokens) if "music" in CUES.get(t.text, ())}
+        self._music = {i for i, t in enumerate(words.tokens) if any(s <= t.start < e for s, e in self._spans)} | {
+            i for i, t in enumerate(words.tokens) if "music" in CUES.get(t.text, ())
+        }
 
     def _near(self, i: int) -> bool:
         """Beside a musical word: within three words in the same clause."""

@@ -24,8 +24,8 @@ GROUP_OF = {
 
 EATING = frozenset(
     "eat eats eating ate eaten food bowl bowls plate plates dish dishes cup cups glass glasses mug slice slices bite "
-    "bites sip sips sipping sipped taste tastes tasting tasted drink drinks drinking drank order ordered ordering serve "
-    "serves served serving breakfast lunch dinner brunch supper dessert snack snacking meal meals menu hungry "
+    "bites sip sips sipping sipped taste tastes tasting tasted drink drinks drinking drank order ordered ordering "
+    "serve serves served serving breakfast lunch dinner brunch supper dessert snack snacking meal meals menu hungry "
     "delicious yummy tasty recipe devour devouring devoured munching munch nibbling chewing slurping slurp gulp spoon "
     "spoonful fork chopsticks portion bottle pint pot jar tray bag "
     "comer come comes comiendo comi comimos comida comen plato platos taza tazas vaso vasos copa copas tazon cuenco "
@@ -40,9 +40,9 @@ _CUES = {
     "music": frozenset(
         "music musical song songs track tracks tune tunes melody melodies beat beats bpm tempo rhythm rhythms playlist "
         "soundtrack groove riff riffs solo solos instrumental chord chords loop loops arpeggio bassline drop remix "
-        "band orchestra ensemble play plays playing played style genre vibe vibes sound sounds compose anthem jam score "
-        "musica cancion canciones tema ritmo ritmos melodia melodias compas banda orquesta toca tocan tocando tocar "
-        "suena sonido acordes pista estilo genero instrumental fondo minor major menor mayor".split()
+        "band orchestra ensemble play plays playing played style genre vibe vibes sound sounds compose anthem jam "
+        "score musica cancion canciones tema ritmo ritmos melodia melodias compas banda orquesta toca tocan tocando "
+        "tocar suena sonido acordes pista estilo genero instrumental fondo minor major menor mayor".split()
     ),
     "feeling": frozenset(
         "feel feels feeling feelings felt mood emotion emotional heart soul am m we makes making "
@@ -89,9 +89,9 @@ STOP_WORDS = (
         "tune playlist soundtrack background style vibe feel feels feeling felt mood sound sounds sounding full half "
         "front back side end start inside outside around along away together alone behind across next last fresh "
         "left right freshly homemade huge tiny whole plain simple best favourite favorite "
-        "el la los las un una unos unas lo al del de y e o u en que con sin por para a ante como mas muy mi mis tu tus "
-        "su sus nuestro nuestra este esta estos estas ese esa eso esto aquel aquella yo el ella nosotros ellos me te se "
-        "le les nos es son soy eres somos fue era eran ser estar estoy esta estas estamos estan hay ha han he hemos "
+        "el la los las un una unos unas lo al del de y e o u en que con sin por para a ante como mas muy mi mis tu "
+        "tus su sus nuestro nuestra este esta estos estas ese esa eso esto aquel aquella yo el ella nosotros ellos me "
+        "te se le les nos es son soy eres somos fue era eran ser estar estoy esta estas estamos estan hay ha han he hemos "
         "tengo tiene tienen tener voy va vamos van ir quiero quiere queremos hacer hace hago algo alguien todo toda "
         "todos todas mucho mucha muchos muchas poco poca si no ni ya pero cuando donde mientras desde hasta entre "
         "sobre bajo tras aqui alli ahora hoy ayer siempre nunca tambien solo otra otro bien mal gran grande pequeno "

@@ -28,7 +28,13 @@ def sense_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
 
 def _scaled(vote: Reason, factor: float) -> Reason:
     return Reason(
-        vote.parameter, vote.value, round(vote.weight * factor, 3), vote.because, vote.source, vote.doi, vote.status
+        vote.parameter,
+        vote.value,
+        round(vote.weight * factor, 3),
+        vote.because,
+        vote.source,
+        vote.doi,
+        vote.status,
     )
 
 
@@ -141,7 +147,15 @@ def caption_votes(captions: Sequence[Caption]) -> list[Reason]:
             for g in caption.genres[:1]
         ]
         votes += [
-            Reason("lead" if i == 0 else "accompaniment", name, round(0.5 * weight, 3), because, caption.corpus, "", "caption")
+            Reason(
+                "lead" if i == 0 else "accompaniment",
+                name,
+                round(0.5 * weight, 3),
+                because,
+                caption.corpus,
+                "",
+                "caption",
+            )
             for i, name in enumerate(caption.instruments[:4])
         ]
     return votes

@@ -17,7 +17,16 @@ from ..errors import KnowledgeError
 from ..types import TASTES
 from ..words import Token, Words, fold
 
-__all__ = ["KINDS", "Concept", "InstrumentSound", "Lexicon", "Match", "MusicStyle", "load_concepts", "read_concepts"]
+__all__ = [
+    "KINDS",
+    "Concept",
+    "InstrumentSound",
+    "Lexicon",
+    "Match",
+    "MusicStyle",
+    "load_concepts",
+    "read_concepts",
+]
 
 TEXTURES = frozenset(
     "smooth creamy silky velvety crunchy crispy chewy soft tender juicy sticky gooey fluffy airy foamy dense flaky "
@@ -133,7 +142,7 @@ def load_concepts() -> list[Concept]:
         KnowledgeError: a row does not fit the schema.
     """
     concepts: list[Concept] = []
-    folder = resources.files(__package__)
+    folder = resources.files("reprompt_core.knowledge")
     for table in KINDS:
         concepts += read_concepts(folder / f"{table}.csv", table)
     return concepts
@@ -145,7 +154,7 @@ def read_concepts(path: Traversable, table: str) -> list[Concept]:
     Raises:
         KnowledgeError: naming file, line and column.
     """
-    with path.open("r", encoding="utf-8", newline="") as f:
+    with path.open(encoding="utf-8") as f:
         rows = csv.reader(f)
         header = next(rows, [])
         if tuple(header) != COLUMNS[table]:
@@ -290,19 +299,21 @@ class Lexicon:
             return None
         own = _LANGUAGES.index(language) if language in _LANGUAGES else None
         single = best[1] - first == 1
-        return Match(tuple(_sense(k, flags, own, single) for k, flags in best[0].items()), first, best[1])
+        senses = tuple(s for k, flags in best[0].items() if (s := _sense(k, flags, own, single)))
+        return Match(senses, first, best[1])
 
     def names(self, text: str) -> list[int]:
         """Concepts named in a text without weighing everyday words: for captions, which speak only of music."""
         return [sense.concept for match in self.find(Words(text).tokens) for sense in match.senses]
 
 
-def _sense(concept: int, flags: list[bool | None], own: int | None, single: bool) -> Sense:
+def _sense(concept: int, flags: list[bool | None], own: int | None, single: bool) -> Sense | None:
     if own is None:
         return Sense(concept, all(f is not False for f in flags), True)
     if (everyday := flags[own]) is not None:
         return Sense(concept, everyday, True)
-    return Sense(concept, bool(flags[1 - own]) or single, False)
+    # an everyday word of the other language means nothing here: Spanish "de pie" is no pie
+    return None if single and flags[1 - own] else Sense(concept, bool(flags[1 - own]) or single, False)
 
 
 _ALIAS_TOKEN = re.compile(r"[^\W_]+")

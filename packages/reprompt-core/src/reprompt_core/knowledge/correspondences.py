@@ -56,15 +56,13 @@ def load_correspondences() -> tuple[Correspondence, ...]:
     Raises:
         KnowledgeError: naming the row that does not fit.
     """
-    path = resources.files(__package__) / "correspondences.csv"
+    path = resources.files("reprompt_core.knowledge") / "correspondences.csv"
     found: list[Correspondence] = []
-    with path.open("r", encoding="utf-8", newline="") as f:
+    with path.open(encoding="utf-8") as f:
         for number, row in enumerate(csv.DictReader(f), 2):
             allowed = PARAMETERS.get(row["parameter"], ())
             if allowed is not None and row["value"] not in allowed:
-                raise KnowledgeError(
-                    f"correspondences.csv:{number}: {row['parameter']} cannot be {row['value']!r}."
-                )
+                raise KnowledgeError(f"correspondences.csv:{number}: {row['parameter']} cannot be {row['value']!r}.")
             if row["status"] not in {"confirmed", "recalled", "default"} or not 0 < float(row["weight"]) <= 1:
                 raise KnowledgeError(f"correspondences.csv:{number}: status or weight is wrong.")
             found.append(

@@ -95,7 +95,7 @@ class Knowledge:
         captions = load_caption_texts()
         texts = [concept_text(c) for c in concepts]
         wanted = texts_hash(texts, captions)
-        shipped = resources.files(__package__) / "vectors.npz"
+        shipped = resources.files("reprompt_core.knowledge") / "vectors.npz"
         with resources.as_file(shipped) as path:
             vectors = _unpack(path, encoder.fingerprint, wanted)
         if vectors is None:
@@ -124,7 +124,7 @@ def concept_text(concept: Concept) -> str:
 
 def load_caption_texts() -> list[str]:
     """The shipped captions."""
-    with (resources.files(__package__) / "captions.csv").open("r", encoding="utf-8", newline="") as f:
+    with (resources.files("reprompt_core.knowledge") / "captions.csv").open(encoding="utf-8") as f:
         return [row["text"] for row in csv.DictReader(f)]
 
 

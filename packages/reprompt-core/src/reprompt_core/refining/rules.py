@@ -9,24 +9,50 @@ from collections.abc import Callable, Sequence
 
 from ..types import Brief, MusicPlan, Stated
 
-__all__ = ["MAX_TOKENS", "token_bound", "write_prompt"]
+__all__ = ["MAX_TOKENS", "estimated_tokens", "write_prompt"]
 
 MAX_TOKENS = 77  # of CLAP's text encoder (RoBERTa), its two marks included
+_BUDGET = 70  # by estimate; tests count with the real vocabulary
 
 _REGISTER = {"high": ("high-register", "high-pitched"), "low": ("low-register", "deep low"), "mid": ("",)}
 _ARTICULATION = {
-    "legato": ("smooth legato phrasing", "long legato lines", "flowing legato notes", "connected legato melodies"),
-    "staccato": ("short staccato notes", "crisp staccato phrasing", "clipped staccato figures", "bouncing staccato lines"),
+    "legato": (
+        "smooth legato phrasing",
+        "long legato lines",
+        "flowing legato notes",
+        "connected legato melodies",
+    ),
+    "staccato": (
+        "short staccato notes",
+        "crisp staccato phrasing",
+        "clipped staccato figures",
+        "bouncing staccato lines",
+    ),
     "mixed": ("varied articulation", "alternating short and long notes"),
 }
 _DYNAMICS = {
-    "soft": ("soft dynamics", "played softly at soft volume", "a soft, hushed level", "soft and restrained dynamics"),
+    "soft": (
+        "soft dynamics",
+        "played softly at soft volume",
+        "a soft, hushed level",
+        "soft and restrained dynamics",
+    ),
     "loud": ("loud dynamics", "a loud, full sound", "loud and powerful playing", "loud, forceful dynamics"),
     "moderate": ("moderate dynamics", "even, moderate dynamics"),
 }
 _HARMONY = {
-    "consonant": ("consonant harmony", "clear consonant chords", "warm consonant harmony", "simple consonant chords"),
-    "dissonant": ("dissonant harmony", "tense dissonant chords", "clashing dissonant intervals", "sharp dissonant chords"),
+    "consonant": (
+        "consonant harmony",
+        "clear consonant chords",
+        "warm consonant harmony",
+        "simple consonant chords",
+    ),
+    "dissonant": (
+        "dissonant harmony",
+        "tense dissonant chords",
+        "clashing dissonant intervals",
+        "sharp dissonant chords",
+    ),
     "mixed": ("harmony with some tension", "chords that tighten and resolve"),
 }
 _OPENINGS: tuple[Callable[[dict[str, str]], str], ...] = (
@@ -49,15 +75,15 @@ def write_prompt(brief: Brief) -> str:
     kept: list[str] = []
     for detail in details:
         longer = [*kept, detail]
-        if token_bound(f"{opening}. {_sentence(longer)}.") > MAX_TOKENS:
+        if estimated_tokens(f"{opening}. {_sentence(longer)}.") > _BUDGET:
             break
         kept = longer
     return f"{prompt} {_sentence(kept)}." if kept else prompt
 
 
-def token_bound(text: str) -> int:
-    """At least as many tokens as RoBERTa makes of English music words: one for each four letters of a word begun,
-    short and common words one, each mark one, and the two that enclose the text."""
+def estimated_tokens(text: str) -> int:
+    """About as many tokens as RoBERTa makes of English music words: one a short word, one more for each four letters
+    beyond six, one each mark, and the two that enclose the text."""
     tokens = 2
     for word in re.findall(r"[^\W_]+|[^\w\s]", text):
         tokens += 1 if len(word) <= 6 and word.isascii() else 1 + (len(word.encode()) - 1) // 4
