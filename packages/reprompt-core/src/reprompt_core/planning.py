@@ -6,32 +6,24 @@ The person's own music words beat all votes. What the votes leave open comes fro
 import hashlib
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from .exclusion import Exclusion
+from .genres import MINOR_LIKE, MODERATE_BPM, GenreChoices, target_bpm
 from .knowledge import InstrumentSound, Knowledge, MusicStyle
 from .knowledge.correspondences import PARAMETERS
 from .types import Caption, MusicPlan, Reason, Senses, Stated
 from .votes import caption_votes, sense_votes, stated_votes
 from .words import Words, fold
 
-__all__ = ["MUSIC_WORDS", "SLOW_BPM", "Planner", "music_words", "seed_of"]
+__all__ = ["MUSIC_WORDS", "Planner", "music_words", "seed_of"]
 
-SLOW_BPM, MODERATE_BPM, FAST_BPM = 72, 104, 144  # design defaults for the three paces
-_MINOR_LIKE = frozenset({"minor", "dorian", "phrygian"})
 _KEYS = {
     True: ("A", "D", "E", "C", "G", "B", "F", "F#", "C#"),  # minor-like
     False: ("C", "G", "D", "F", "A", "Bb", "Eb", "E"),
 }
-# Genres named after places or foods, or heard mostly sung or only at one time of the year: only when asked for.
-_ON_REQUEST = frozenset(
-    "Delta blues|Chicago blues|Motown soul|UK garage|Hawaiian|salsa|Christmas music|K-pop|J-pop|gospel|qawwali|"
-    "children's music|circus music|noise music|elevator music|sea shanty|Balkan brass|French house|Italo disco|"
-    "Britpop|Latin pop|baile funk|Mongolian folk|Turkish folk|Bollywood|enka|march|grime|drill|emo|pop".split("|")
-)
 # Moods that may describe music that nobody asked to have that mood; (valence, arousal) come from the knowledge.
 _MUSICAL_MOODS = (
     "joyful", "cheerful", "playful", "upbeat", "lively", "triumphant", "energetic", "warm", "hopeful", "serene",
@@ -86,65 +78,13 @@ def _winner(votes: Sequence[Reason], parameter: str) -> tuple[str, float]:
     return totals[0][0], totals[0][1] - (totals[1][1] if len(totals) > 1 else 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """A genre that may be chosen, with what is played in it."""
-
-    name: str
-    lead: frozenset[str]
-    played: frozenset[str]
-    lead_families: frozenset[str]
-
-
-class _Choices:
-    """All genres that may be chosen unasked, with their habits as arrays [genres]."""
-
-    def __init__(self, knowledge: Knowledge) -> None:
-        genres = [c for c in knowledge.genres.values() if c.style and c.name not in _ON_REQUEST]
-        styles = [c.style for c in genres if c.style]
-        self.genres = [
-            _Choice(
-                c.name,
-                frozenset(s.lead),
-                frozenset((*s.lead, *s.accompaniment)),
-                frozenset(sound.family for n in s.lead if (sound := knowledge.instruments[n].sound)),
-            )
-            for c, s in zip(genres, styles, strict=True)
-        ]
-        self._low, self._high = np.array([s.tempo for s in styles], float).T
-        self._valence = np.array([c.valence or 0.0 for c in genres])
-        self._arousal = np.array([c.arousal or 0.0 for c in genres])
-        self._habits = {
-            "articulation": [s.articulation for s in styles],
-            "dynamics": [s.dynamics for s in styles],
-            "mode": ["minor" if s.mode in _MINOR_LIKE else "major" for s in styles],
-        }
-        # (parameter, value) -> +1 where the genre has it, -1 where it has the opposite, 0 where it has neither
-        self._agrees = {
-            (p, value): np.array([0 if h in {"mixed", "moderate"} else 1 if h == value else -1 for h in habits], float)
-            for p, habits in self._habits.items()
-            for value in PARAMETERS[p] or ()
-        }
-
-    def fit(self, *, pace: float, senses: Senses, wanted: dict[str, tuple[str, float]]) -> npt.NDArray[np.float64]:
-        """How well each genre [genres] fits the pace, the feeling, and the (value, strength) wanted of its habits."""
-        target = _target_bpm(pace)
-        off = np.clip(np.maximum(self._low - target, target - self._high) / 20, 0, 3)  # of 20 BPM out of range
-        valence, arousal = self._valence - senses.emotion.valence, self._arousal - senses.emotion.arousal
-        scores = -0.5 * off * (0.4 + 0.6 * abs(pace)) - 0.35 * np.sqrt(0.7 * valence**2 + arousal**2)
-        for parameter, (value, strength) in wanted.items():
-            if (parameter, value) in self._agrees:
-                scores += 0.25 * min(strength, 1.0) * self._agrees[parameter, value]
-        return scores
-
-
 class Planner:
     """Plans the music for what was sensed and said."""
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
         known = knowledge.named
-        self._choices = _Choices(knowledge)
+        self._choices = GenreChoices(knowledge)
         self._moods = [(m, c) for m in _MUSICAL_MOODS if (c := known.get(("mood", m)))]
 
     def votes(self, senses: Senses) -> list[Reason]:
@@ -188,12 +128,12 @@ class Planner:
             genre=genre,
             moods=self.moods(senses, seed=seed),
             tempo_bpm=_tempo(stated, style, pace, asked=bool(stated.genres)),
-            key=stated.key or rng.choice(_KEYS[mode in _MINOR_LIKE]),
+            key=stated.key or rng.choice(_KEYS[mode in MINOR_LIKE]),
             mode=mode,
             register=register,
             articulation=stated.articulation or _decided(votes, "articulation", style.articulation),
             dynamics=stated.dynamics or _decided(votes, "dynamics", style.dynamics),
-            harmony=stated.harmony or _decided(votes, "harmony", "consonant" if mode not in _MINOR_LIKE else "mixed"),
+            harmony=stated.harmony or _decided(votes, "harmony", "consonant" if mode not in MINOR_LIKE else "mixed"),
             rhythm=self._rhythm(votes, style, exclusion, pace),
             lead=written_lead,
             accompaniment=self._accompaniment(votes, stated, genre, exclusion, lead, rng),
@@ -245,7 +185,7 @@ class Planner:
         if stated.mode:
             return stated.mode
         value, lead = _winner(votes, "mode")
-        agrees = (value == "minor") == (style.mode in _MINOR_LIKE)
+        agrees = (value == "minor") == (style.mode in MINOR_LIKE)
         # the genre's own mode stays when it is of the family that the votes ask for, or when they hardly do
         if stated.genres and (agrees or lead < 0.5):
             return style.mode
@@ -288,8 +228,10 @@ class Planner:
         own = 1.0 if stated.genres else 0.45
         for i, name in enumerate(style.lead):
             scores[name] = own - 0.1 * i
+        found = _totals([v for v in votes if v.status in {"confirmed", "recalled"}], "lead")
         for name, weight in totals.items():
-            scores[name] = scores.get(name, 0.0) + weight
+            # research weighs more than what captions happen to name
+            scores[name] = scores.get(name, 0.0) + weight + 0.8 * found.get(name, 0.0)
         for name in scores:
             sound = self._sound(name)
             scores[name] += 0.25 * (sound.register == register) - 0.8 * avoided.get(sound.family, 0.0)
@@ -375,16 +317,12 @@ def _decided(votes: Sequence[Reason], parameter: str, otherwise: str) -> str:
     return value if total >= 0.12 else otherwise
 
 
-def _target_bpm(pace: float) -> float:
-    return MODERATE_BPM + pace * ((MODERATE_BPM - SLOW_BPM) if pace < 0 else (FAST_BPM - MODERATE_BPM))
-
-
 def _tempo(stated: Stated, style: MusicStyle, pace: float, *, asked: bool) -> int:
     """BPM: as stated, else what the pace asks for within the genre's range, stretched a little unless asked for."""
     if stated.tempo_bpm:
         return stated.tempo_bpm
     low, high = style.tempo
-    target = _target_bpm(pace)
+    target = target_bpm(pace)
     if stated.pace == "slow":
         target = min(target, low)
     elif stated.pace == "fast":
@@ -415,7 +353,7 @@ def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Kn
         "genre": {plan.genre},
         "tempo": {pace, f"{plan.tempo_bpm} BPM"},
         "key": {plan.key or ""},
-        "mode": {plan.mode} | ({"minor"} if plan.mode in _MINOR_LIKE else {"major"}),
+        "mode": {plan.mode} | ({"minor"} if plan.mode in MINOR_LIKE else {"major"}),
         "register": {plan.register},
         "articulation": {plan.articulation},
         "dynamics": {plan.dynamics},

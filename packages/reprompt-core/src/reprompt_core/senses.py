@@ -9,16 +9,16 @@ implied.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 from typing import cast
 
 import numpy as np
 
 from .encoder import Encoder, Vectors
 from .knowledge import Concept, Knowledge, Sense
-from .phrases import Phrase, follows_eating, negated_tokens, phrases
-from .types import TASTES, Descriptor, Emotion, Mention, Senses
+from .phrases import Phrase, negated_tokens, phrases
+from .types import TASTES, Mention, Senses
 from .vocabulary import CUES, GROUP_OF, NOT_EATEN, PREPOSITIONS
+from .weighing import Found, describe, heads, weigh_parts
 from .words import Token, Words
 
 __all__ = ["Reader", "Reading"]
@@ -40,16 +40,6 @@ class Reading:
     senses: Senses
     vector: Vectors  # [dimensions], of the whole text
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    mention: Mention
-    concept: Concept  # what is meant; for a mention by nearness, a blend of the nearest
-    weight: float  # of its tastes among the others' (a dish's main part against its side)
-    first: int  # tokens [first, last)
-    last: int
-    sure: bool = True  # not an everyday word that merely fits the context
 
 
 class _Field:
@@ -105,8 +95,8 @@ class Reader:
             found = [*named[i], *self._nearest(words, unknown[i], of_phrases, named[i])]
             if not any(f.mention.kind not in {"colour", "texture"} for f in found):
                 found += self._nearest_to_all(words, vectors[i])
-            found = _weigh_parts(words, sorted(found, key=lambda f: f.first))
-            readings.append(Reading(_describe(found), vectors[i], tuple(warnings)))
+            found = weigh_parts(words, sorted(found, key=lambda f: f.first))
+            readings.append(Reading(describe(found), vectors[i], tuple(warnings)))
         return readings
 
     def _encode(self, texts: Sequence[Words], unknown: Sequence[Sequence[Phrase]]) -> tuple[Vectors, list[str]]:
@@ -120,7 +110,7 @@ class Reader:
 
     # -- by name -------------------------------------------------------------------------------------------------
 
-    def _by_name(self, words: Words) -> list[_Found]:
+    def _by_name(self, words: Words) -> list[Found]:
         tokens = words.tokens
         matches = self._knowledge.lexicon.find(tokens, language=words.language)
         cues = {group for t in tokens for group in CUES.get(t.text, ())}
@@ -129,7 +119,7 @@ class Reader:
         ]
         negated = negated_tokens(words, [(m.first, m.last) for m in matches])
         sure_genre = any(self._kind(s) == "genre" and not s.everyday for m in matches for s in m.senses)
-        found: list[_Found] = []
+        found: list[Found] = []
         for n, match in enumerate(matches):
             context = cues.union(*(s for i, s in enumerate(sure) if i != n and len(s) == 1))
             before = tokens[match.first - 1].text if match.first else ""
@@ -155,7 +145,7 @@ class Reader:
                 start=start,
                 end=end,
             )
-            found.append(_Found(mention, concept, 1.0, match.first, match.last, not sense.everyday))
+            found.append(Found(mention, concept, 1.0, match.first, match.last, not sense.everyday))
         return found
 
     def _kind(self, sense: Sense) -> str:
@@ -178,7 +168,7 @@ class Reader:
 
     # -- by nearness ---------------------------------------------------------------------------------------------
 
-    def _unknown(self, words: Words, found: Sequence[_Found]) -> list[Phrase]:
+    def _unknown(self, words: Words, found: Sequence[Found]) -> list[Phrase]:
         """The phrases to be understood by nearness: what is eaten always, the rest only where little was named."""
         covered = {i for f in found for i in range(f.first, f.last)}
         edible = {f.first for f in found if f.mention.kind in {"food", "drink"}}
@@ -190,21 +180,21 @@ class Reader:
         ]
 
     def _nearest(
-        self, words: Words, unknown: Sequence[Phrase], vectors: Sequence[Vectors], named: Sequence[_Found]
-    ) -> list[_Found]:
+        self, words: Words, unknown: Sequence[Phrase], vectors: Sequence[Vectors], named: Sequence[Found]
+    ) -> list[Found]:
         """What the unknown phrases mean: a dish where the text says that it is eaten, else whatever lies near.
 
         Where nothing says that a phrase is eaten and no dish is named, the phrase likest a dish may be the dish.
         """
-        found: list[_Found] = []
-        guess: _Found | None = None
+        found: list[Found] = []
+        guess: Found | None = None
         groups = {GROUP_OF[f.mention.kind] for f in named if not f.mention.negated}
         may_guess = not groups & {"food", "music"} and not any("music" in CUES.get(t.text, ()) for t in words.tokens)
         for phrase, vector in zip(unknown, vectors, strict=True):
             inside = [f for f in named if phrase.first <= f.first < phrase.last and f.mention.kind in {"food", "drink"}]
             if phrase.eaten or inside:
                 near = self._near(words, phrase, vector, self._edible, _NEAR_PART if inside else _NEAR_FOOD)
-                if near and inside and not _heads(words, phrase, inside):
+                if near and inside and not heads(words, phrase, inside):
                     near = replace(near, weight=0.5)
                 found += [near] if near else []
                 continue
@@ -219,7 +209,7 @@ class Reader:
             found.append(guess)
         return found
 
-    def _near(self, words: Words, phrase: Phrase, vector: Vectors, field: "_Field", least: float) -> _Found | None:
+    def _near(self, words: Words, phrase: Phrase, vector: Vectors, field: "_Field", least: float) -> Found | None:
         near = field.near(vector, _NEIGHBOURS)
         nearest, cosine = near[0]
         if cosine < least:
@@ -238,10 +228,10 @@ class Reader:
             start=start,
             end=end,
         )
-        return _Found(mention, concept, 1.0, phrase.first, phrase.last)
+        return Found(mention, concept, 1.0, phrase.first, phrase.last)
 
-    def _nearest_to_all(self, words: Words, vector: Vectors) -> list[_Found]:
-        found: list[_Found] = []
+    def _nearest_to_all(self, words: Words, vector: Vectors) -> list[Found]:
+        found: list[Found] = []
         for concept, cosine in self._scenes.near(vector, 2):
             if cosine < _NEAR_TEXT:
                 break
@@ -254,7 +244,7 @@ class Reader:
                 start=0,
                 end=len(words.text),
             )
-            found.append(_Found(mention, concept, 0.5, 0, 0))
+            found.append(Found(mention, concept, 0.5, 0, 0))
         return found
 
 
@@ -272,167 +262,3 @@ def _edible_here(tokens: Sequence[Token], after: int) -> bool:
     if after >= len(tokens) or tokens[after].clause != tokens[after - 1].clause:
         return True
     return tokens[after].text not in NOT_EATEN
-
-
-# -- weighing ----------------------------------------------------------------------------------------------------
-
-
-def _heads(words: Words, phrase: Phrase, inside: Sequence[_Found]) -> bool:
-    """Whether the unknown word is the phrase's head: its last word, or its first in Spanish."""
-    if words.language == "es":
-        return min(f.first for f in inside) > phrase.first
-    return max(f.last for f in inside) < phrase.last
-
-
-_OF = frozenset("de del al a la el los las".split())
-_WITH = frozenset("with con in en on topped over sobre".split())
-_AND = frozenset("and y e plus".split())
-
-
-def _weigh_parts(words: Words, found: Sequence[_Found]) -> list[_Found]:
-    """Weights of what is eaten: the dish that the text is about counts most, its parts and passing foods less.
-
-    Of foods named side by side the last is the head in English ("lemon cheesecake"), the first in Spanish and before
-    "of" or "with" ("helado de limón", "pancakes with syrup").
-    """
-    weighed = list(found)
-    edible = [i for i, f in enumerate(weighed) if f.mention.kind in {"food", "drink"} and not f.mention.negated]
-    linked: set[int] = set()
-    for a, b in pairwise(edible):
-        left, right = weighed[a], weighed[b]
-        if words.tokens[left.first].clause != words.tokens[right.first].clause:
-            continue
-        if right.first < left.last:  # a name inside an unknown phrase
-            name, phrase = (left, right) if left.mention.via == "name" else (right, left)
-            weighed[a if name is left else b] = replace(name, weight=0.6 if phrase.weight == 1 else 1.0)
-            linked |= {a, b}
-            continue
-        between = [t.text for t in words.tokens[left.last : right.first]]
-        if not between:
-            modifier, at = (right, b) if words.language == "es" else (left, a)
-            weighed[at] = replace(modifier, weight=0.5 * modifier.weight)
-        elif len(between) <= 3 and (between[0] in _OF or between[0] in _WITH):
-            weighed[b] = replace(right, weight=0.5)
-        elif between[0] not in _AND or len(between) > 3:
-            continue
-        linked |= {a, b}
-    if len(edible) > 1:
-        main = max(
-            edible,
-            key=lambda i: (_eaten(words, weighed[i]), weighed[i].sure, i in linked, weighed[i].weight, -i),
-        )
-        for i in edible:
-            if i != main and not (i in linked and main in linked):
-                weighed[i] = replace(weighed[i], weight=0.35 * weighed[i].weight)
-    return weighed
-
-
-def _eaten(words: Words, found: _Found) -> bool:
-    """Whether the text says right before it that it is eaten, drunk, or on a plate."""
-    return found.mention.score >= 0.4 and follows_eating(words, found.first)
-
-
-def _describe(found: Sequence[_Found]) -> Senses:
-    """Descriptors, tastes and emotion of what was found."""
-    live = [f for f in found if not f.mention.negated]
-    tastes, descriptors = _tastes(found)
-    for f in live:
-        c = f.concept
-        origin = f.mention.text
-        weight = round(f.weight * (1.0 if f.mention.via == "name" else f.mention.score), 3)
-        for dimension, values in (
-            ("texture", c.textures if c.kind != "texture" else (c.name,)),
-            ("temperature", (c.temperature or (c.name if c.kind == "temperature" else ""),)),
-            ("colour", (c.colour or (c.name if c.kind == "colour" else ""),)),
-            ("aroma", c.aroma if c.kind != "aroma" else (c.name,)),
-        ):
-            descriptors += [Descriptor(dimension, v, weight, origin) for v in values if v]
-        for dimension in ("valence", "arousal", "energy", "brightness"):
-            value = getattr(c, dimension)
-            if value is not None:
-                descriptors.append(Descriptor(dimension, value, round(weight * _EMOTION_WEIGHT[c.kind], 3), origin))
-    implied = _feeling_of(tastes)
-    if any(v > 0.15 for v in tastes.values()):
-        descriptors += [Descriptor(d, round(v, 3), 0.2, "the tastes") for d, v in implied.items()]
-    return Senses(
-        mentions=tuple(f.mention for f in found),
-        descriptors=tuple(descriptors),
-        tastes=tastes,
-        emotion=_emotion(live, descriptors),
-    )
-
-
-# How much a mention of each kind says of the feeling: a stated mood most, a dish's trimmings least.
-_EMOTION_WEIGHT = {
-    "mood": 1.0,
-    "place": 0.5,
-    "time": 0.35,
-    "weather": 0.5,
-    "activity": 0.5,
-    "occasion": 0.7,
-    "ambience": 0.5,
-    "colour": 0.2,
-    "aroma": 0.15,
-    "texture": 0.1,
-    "temperature": 0.15,
-    "taste": 0.15,
-    "food": 0.2,
-    "drink": 0.2,
-    "genre": 0.3,
-    "instrument": 0.1,
-}
-
-
-def _tastes(found: Sequence[_Found]) -> tuple[dict[str, float], list[Descriptor]]:
-    """(tastes 0..1, their descriptors): the mean of what is eaten, raised by taste words, lowered by negated ones."""
-    eaten = [f for f in found if f.mention.kind in {"food", "drink"} and not f.mention.negated]
-    said = [f for f in found if f.mention.kind == "taste"]
-    total = sum(f.weight for f in eaten)
-    tastes: dict[str, float] = {}
-    descriptors: list[Descriptor] = []
-    for t in TASTES:
-        # the root of the mean square: a strong taste is not drowned by a mild neighbour
-        value = (sum(f.weight * f.concept.tastes.get(t, 0.0) ** 2 for f in eaten) / total) ** 0.5 if total else 0.0
-        for f in said:
-            word = f.concept.tastes.get(t, 0.0)
-            if f.mention.negated:
-                value *= 1 - word
-            elif word >= 0.2:
-                value = 1 - (1 - value) * (1 - (0.7 if total else 1.0) * word)
-        tastes[t] = round(value, 3)
-        origin = ", ".join(
-            dict.fromkeys(
-                f.mention.text for f in (*eaten, *said) if not f.mention.negated and f.concept.tastes.get(t, 0) >= 0.15
-            )
-        )
-        if value >= 0.15 and origin:
-            descriptors.append(Descriptor(t, round(value, 3), round(value, 3), origin))
-    return tastes, descriptors
-
-
-def _feeling_of(tastes: dict[str, float]) -> dict[str, float]:
-    """What tastes suggest of a feeling: sweetness pleases, bitterness does not, sourness and heat excite."""
-    valence = 0.7 * tastes["sweet"] + 0.2 * tastes["umami"] - 0.5 * tastes["bitter"] - 0.3 * tastes["sour"]
-    arousal = 0.6 * tastes["spicy"] + 0.4 * tastes["sour"] + 0.3 * tastes["salty"] - 0.3 * tastes["sweet"]
-    return {
-        "valence": max(-1.0, min(1.0, valence)),
-        "arousal": max(-1.0, min(1.0, arousal - 0.1 * tastes["bitter"])),
-    }
-
-
-def _emotion(live: Sequence[_Found], descriptors: Sequence[Descriptor]) -> Emotion:
-    """Valence and arousal: of the stated moods when there are any (nine tenths), else of everything implied."""
-    moods = [f for f in live if f.mention.kind == "mood"]
-    stated = [f for f in moods if f.mention.via == "name"]
-
-    def mean(dimension: str) -> float:
-        pairs = [(float(d.value), d.weight) for d in descriptors if d.dimension == dimension]
-        total = sum(w for _, w in pairs)
-        return sum(v * w for v, w in pairs) / total if total else 0.0
-
-    valence, arousal = mean("valence"), mean("arousal")
-    if stated:
-        valence = 0.1 * valence + 0.9 * sum(f.concept.valence or 0 for f in stated) / len(stated)
-        arousal = 0.1 * arousal + 0.9 * sum(f.concept.arousal or 0 for f in stated) / len(stated)
-    labels = tuple(dict.fromkeys(f.concept.name for f in (stated or moods)))
-    return Emotion(round(valence, 3), round(arousal, 3), labels, bool(stated))

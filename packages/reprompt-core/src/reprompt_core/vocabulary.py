@@ -91,7 +91,7 @@ STOP_WORDS = (
         "left right freshly homemade huge tiny whole plain simple best favourite favorite "
         "el la los las un una unos unas lo al del de y e o u en que con sin por para a ante como mas muy mi mis tu "
         "tus su sus nuestro nuestra este esta estos estas ese esa eso esto aquel aquella yo el ella nosotros ellos me "
-        "te se le les nos es son soy eres somos fue era eran ser estar estoy esta estas estamos estan hay ha han he hemos "
+        "te se le les nos es son soy eres somos fue era eran ser estar estoy estas estamos estan hay ha han he hemos "
         "tengo tiene tienen tener voy va vamos van ir quiero quiere queremos hacer hace hago algo alguien todo toda "
         "todos todas mucho mucha muchos muchas poco poca si no ni ya pero cuando donde mientras desde hasta entre "
         "sobre bajo tras aqui alli ahora hoy ayer siempre nunca tambien solo otra otro bien mal gran grande pequeno "

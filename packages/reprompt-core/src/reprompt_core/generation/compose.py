@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..types import MusicPlan
@@ -21,7 +21,7 @@ __all__ = ["TICKS", "compose"]
 TICKS = 480  # to the beat: cells of a fourth and of a third are whole
 
 _VELOCITY = {"soft": 45, "moderate": 75, "loud": 110}
-_STRENGTH = {"X": 1.15, "x": 1.0, "a": 0.85, "o": 0.7}  # of the velocity
+_STRENGTH = {"X": 1.15, "x": 1.0, "a": 0.7, "o": 0.6}  # of the velocity
 _HELD = {"staccato": 0.35, "mixed": 0.7, "legato": 1.04}  # of the slot until the next note
 _CHORD_CENTRE = {"low": 46, "mid": 60, "high": 74}
 _BASS_CENTRE = {"low": 33, "mid": 38, "high": 44}
@@ -53,12 +53,13 @@ def compose(plan: MusicPlan, *, seconds: float, seed: int, knowledge: "Knowledge
     score = Score(TICKS)
     score.tempos.append(Tempo(0, qpm=float(plan.tempo_bpm)))
     beating = band.kit or bool(band.percussion)
+    if not beating and name != "free":
+        groove = replace(groove, chords=_on_beats(groove, "xo"), bass=_on_beats(groove, "rr5r"))
     parts: list[tuple[str, Player | None, list[_Note]]] = []
     if band.lead:
         parts.append(("lead", band.lead, _lead(plan, form, groove, seed)))
     parts.append(("chords", band.chords, _chords(plan, form, groove, held=band.chords.sustains)))
-    bass = groove.bass if beating or name == "free" else _pulse(groove)
-    low = [*_bass(plan, form, groove, bass)]
+    low = list(_bass(plan, form, groove))
     if band.bass:
         parts.append(("bass", band.bass, low))
     else:
@@ -128,9 +129,9 @@ def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[
     return notes + [_Note(form.body, _final(plan, form), p, 1.0) for p in last]
 
 
-def _bass(plan: MusicPlan, form: Form, groove: Groove, pattern: str) -> Iterator[_Note]:
+def _bass(plan: MusicPlan, form: Form, groove: Groove) -> Iterator[_Note]:
     centre = _BASS_CENTRE[plan.register]
-    for bar, start, slot, char in _cells(pattern, groove, form):
+    for bar, start, slot, char in _cells(groove.bass, groove, form):
         chord, following = form.chords[bar], form.chords[min(bar + 1, form.bars)]
         pitch = _bass_pitch(char, chord, following, centre)
         yield _Note(start, slot * _HELD[plan.articulation], pitch, 1.0 if start == int(start) else 0.7)
@@ -146,9 +147,9 @@ def _bass_pitch(char: str, chord: Chord, following: Chord, centre: int) -> int:
     return root + {"r": 0, "5": 7, "8": 12, "3": third}[char]
 
 
-def _pulse(groove: Groove) -> str:
-    """Root and fifth on every beat: without drums somebody has to keep it."""
-    return "".join(("5" if beat == 2 else "r") + "." * (groove.division - 1) for beat in range(groove.beats))
+def _on_beats(groove: Groove, strokes: str) -> str:
+    """A stroke on every beat, these in turn: without drums the others keep the pulse, and keep it plain."""
+    return "".join(strokes[i % len(strokes)] + "." * (groove.division - 1) for i in range(groove.beats))
 
 
 def _every(groove: Groove, beats: int) -> str:

@@ -14,7 +14,7 @@ Power = npt.NDArray[np.float64]
 _BLOCK_S, _HOP_S = 0.4, 0.1  # of the measurement: 400 ms, a quarter new each time
 _LIMITER_BLOCK = 32  # samples; 1 ms at 32 kHz
 _LIMITER_REACH = 20  # blocks to each side: the gain moves before the peak comes and after it went
-_TAPS = 24  # of the interpolator that finds peaks between samples
+_TAPS = 32  # of the interpolator that finds peaks between samples
 _FLOOR = 1e-12
 
 
@@ -60,10 +60,17 @@ def _k_response(n: int, rate: int) -> npt.NDArray[np.complex64]:
 
 def k_weighted(samples: Samples, rate: int) -> Samples:
     """The samples [channels, n] through the K-weighting filter."""
-    n = samples.shape[-1]
-    size = fast_length(n + rate // 4)  # the high pass has died away after a quarter of a second
-    spectrum = np.fft.rfft(samples, size)
-    return np.fft.irfft(spectrum * _k_response(size, rate), size)[..., :n]
+    size = _padded(samples, rate)
+    return _filtered(np.fft.rfft(samples, size) * _k_response(size, rate), size, samples.shape[-1])
+
+
+def _padded(samples: Samples, rate: int) -> int:
+    """A length at which the filter dies away before it wraps round: the high pass takes a quarter of a second."""
+    return fast_length(samples.shape[-1] + rate // 4)
+
+
+def _filtered(spectrum: npt.NDArray[np.complex64], size: int, n: int) -> Samples:
+    return np.fft.irfft(spectrum, size)[..., :n]
 
 
 def loudness(samples: Samples, rate: int) -> float:
@@ -100,7 +107,7 @@ def _lufs(power: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def _interpolator() -> Samples:
     """Windowed sinc [taps, 3]: the values at a quarter, a half and three quarters between two samples."""
     at = np.arange(_TAPS)[:, None] - (_TAPS // 2 - 1) - np.array([0.25, 0.5, 0.75])
-    window = np.i0(8 * np.sqrt(np.maximum(0, 1 - (at / (_TAPS / 2)) ** 2))) / np.i0(8)
+    window = np.i0(6 * np.sqrt(np.maximum(0, 1 - (at / (_TAPS / 2)) ** 2))) / np.i0(6)
     return (np.sinc(at) * window).astype(np.float32)
 
 
@@ -159,14 +166,19 @@ def normalise(
     """
     n = samples.shape[-1]
     blocks = -(-n // _LIMITER_BLOCK)
-    padded = np.zeros((*samples.shape[:-1], blocks * _LIMITER_BLOCK), np.float32)
-    padded[..., :n] = samples
-    energy = _energy(k_weighted(padded, rate), _LIMITER_BLOCK)
+    size = _padded(samples, rate)
+    weighting = _k_response(size, rate)
+    spectrum = np.fft.rfft(samples, size)
+    energy = _energy(_filtered(spectrum * weighting, size, blocks * _LIMITER_BLOCK), _LIMITER_BLOCK)
     before = _gated_blocks(energy, rate)
     if before == float("-inf"):
         return samples, before, true_peak(samples)
-    peaks = np.abs(padded).max(0).reshape(blocks, _LIMITER_BLOCK).max(1)
-    limit = 10 ** ((ceiling - 0.6) / 20)  # peaks between samples rise a little above those at samples
+    # the signal half a sample later: what it reaches between samples, but for a few tenths of a dB
+    later = np.exp(0.5j * np.pi / (size // 2) * np.arange(size // 2 + 1)).astype(np.complex64)
+    peaks = np.zeros(blocks * _LIMITER_BLOCK, np.float32)
+    peaks[:n] = np.maximum(np.abs(samples).max(0), np.abs(_filtered(spectrum * later, size, n)).max(0))
+    peaks = peaks.reshape(blocks, _LIMITER_BLOCK).max(1)
+    limit = 10 ** ((ceiling - 0.3) / 20)
     gain_db, gain = target - before, np.ones(blocks, np.float32)
     for _ in range(12):
         scale = np.float32(10 ** (gain_db / 20))
@@ -180,4 +192,5 @@ def normalise(
     over = true_peak(limited) - ceiling + 0.05
     if over > 0:
         limited = limited * np.float32(10 ** (-over / 20))
-    return limited, loudness(limited, rate), true_peak(limited)
+    weighted = _filtered(np.fft.rfft(limited, size) * weighting, size, n)
+    return limited, _gated(weighted, rate), true_peak(limited)

@@ -31,22 +31,22 @@ _EIGHTHS = "x.o.x.o.x.o.x.o."
 GROOVES = {
     "four_on_floor": Groove(
         {KICK: "X...X...X...X...", CLAP: "....x.......x...", OPEN: "..o...o...o...o.", HAT: "o...o...o...o..."},
-        "x.....x.x.....x.",
-        "r.8.r.8.r.8.r.8.",
+        "x...x...x...x.o.",
+        "r...r.8.r...r.8.",
     ),
     "backbeat": Groove(
-        {KICK: "X.......X.x.....", SNARE: "....X.......X...", HAT: _EIGHTHS},
+        {KICK: "X.......X.o.....", SNARE: "....X.......X...", HAT: _EIGHTHS},
         "x...o...x...o...",
         "r...r...r...r.5.",
     ),
     "halftime": Groove(
-        {KICK: "X.....x...x.....", SNARE: "........X.......", HAT: "x.o.x.o.x.o.x.oo"},
-        "x.......o.......",
-        "r.......r.....5.",
+        {KICK: "X...o.....x.....", SNARE: "........X.......", HAT: "x.o.x.o.x.o.x.oo"},
+        "x...o...x...o...",
+        "r...r...r...r.5.",
     ),
     "swing": Groove(
         {RIDE: "x..x.ox..x.o", PEDAL: "...x.....x..", KICK: "o..o..o..o.."},
-        "x....o...x..",
+        "x..o..x..o..",
         "r..3..5..n..",
         division=3,
     ),
@@ -58,13 +58,13 @@ GROOVES = {
     ),
     "boom_bap": Groove(
         {KICK: "X......o..x.....", SNARE: "....X.......X...", HAT: _EIGHTHS},
-        "x.......o.......",
-        "r......r..r...5.",
+        "x...o...x...o...",
+        "r...r...r...r.5.",
     ),
     "breakbeat": Groove(
-        {KICK: "X.x.......x.....", SNARE: "....X..o.o..X...", HAT: _EIGHTHS},
-        "x.....o.x.......",
-        "r.....r.r...5...",
+        {KICK: "X.o.......x.....", SNARE: "....X..o....X..o", HAT: "x...x...x.o.x..."},
+        "x...o...x...o...",
+        "r...r...r.r.5...",
     ),
     "waltz": Groove(
         {KICK: "X...........", SNARE: "....o...o...", HAT: "o...x...x..."},
@@ -74,44 +74,39 @@ GROOVES = {
     ),
     "bossa": Groove(
         {RIM: "x..x..x...x..x..", KICK: "x..ox..ox..ox..o", HAT: _EIGHTHS},
-        "x..o..x.x.o.x...",
-        "r.....5.r.....5.",
+        "x...x.o.x...x...",
+        "r...r.5.r...r.5.",
     ),
     "samba": Groove(
-        {
-            SURDO_MUTE: "x.......x.......",
-            SURDO: "....X.......X...",
-            SHAKER: "xooxxooxxooxxoox",
-            RIM: "x.o.x..ox.o.x..o",
-        },
-        "x..xo..ox..xo...",
-        "r..rr..55..5r..r",
+        {SURDO_MUTE: "x.......x.......", SURDO: "....X.......X...", SHAKER: "xo.oxo.oxo.oxo.o", RIM: "x.o.x..ox.o.x..o"},
+        "x...x..ox...x...",
+        "r...r..55...5..r",
     ),
     "clave": Groove(
         {
             CLAVES: "x..x..x...x.x...",
-            COWBELL: "x...o...x...o...",
+            COWBELL: "x...x...x...x...",
             CONGA_MUTE: "....x...........",
             CONGA: "o...........o...",
             CONGA_LOW: "..............xx",
         },
-        "x..xo..xx..xo...",
-        "r.....5.r...8...",
+        "x...x..ox...x...",
+        "r...r.5.r...8...",
     ),
     "reggae": Groove(
         {KICK: "o.......X.......", RIM: "........X.......", HAT: _EIGHTHS},
         "..x...x...x...x.",
-        "r...r.5.r...8...",
+        "r...r...r...8...",
     ),
     "dembow": Groove(
-        {KICK: "X...X...X...X...", SNARE: "...x..x....x..x.", HAT: "o.o.o.o.o.o.o.o."},
-        "x.......x..o....",
-        "r..r....r..r..5.",
+        {KICK: "X...X...X...X...", SNARE: "...x..x....x..x.", HAT: "o...o...o...o..."},
+        "x...o...x...o...",
+        "r...r...r...r.5.",
     ),
     "afrobeat": Groove(
-        {KICK: "X.....x.X.....x.", SNARE: "....x..o....x..o", HAT: "x.oox.oox.oox.oo"},
-        "x.ox..o.x.ox..o.",
-        "r..r5...r..r8...",
+        {KICK: "X.....o.X.....o.", SNARE: "....x..o....x..o", HAT: "x.o.x.o.x.o.x.oo"},
+        "x.o.x...x.o.x...",
+        "r...5..rr...8...",
     ),
     "march": Groove(
         {KICK: "X.......X.......", SNARE: "x...X.oox...X.oo", HAT: "....o.......o..."},
@@ -120,13 +115,13 @@ GROOVES = {
     ),
     "six_eight": Groove(
         {KICK: "X.....X.....", SNARE: "...x.....x..", HAT: "x.ox.ox.ox.o"},
-        "x..x.ox..x.o",
+        "x..x..x..x.o",
         "r..r..5..r..",
         division=3,
     ),
     "train": Groove(
-        {KICK: "X.......X.......", SNARE: "o.ooX.ooo.ooX.oo"},
-        "....x.o.....x.o.",
+        {KICK: "X.......X.......", SNARE: "o.o.X.o.o.o.X.oo"},
+        "....x.......x.o.",
         "r.......5.......",
     ),
     "polka": Groove(
@@ -140,21 +135,21 @@ GROOVES = {
         "r...r...5...r.5.",
     ),
     "funk": Groove(
-        {KICK: "X..o......x..o..", SNARE: "....X..o.o..X...", HAT: "x.oox.oox.oox.oo"},
+        {KICK: "X..o......x.....", SNARE: "....X..o....X...", HAT: "x.o.x.o.x.o.x.oo"},
         "x...o..ox...o...",
-        "r..r8...r.5.8...",
+        "r..rr...r...8.5.",
     ),
     "two_step": Groove(
-        {KICK: "X.........x.....", SNARE: "....X.......X...", HAT: "o.x.o.x.o.x.o.xo"},
-        "x.....o...x.....",
-        "r.....r...r.8...",
+        {KICK: "X.........x.....", SNARE: "....X.......X...", HAT: "x.o.x.o.x.o.x.oo"},
+        "x...o...x...o...",
+        "r...r...r...8.r.",
     ),
     "blast": Groove(
-        {KICK: "X.x.X.x.X.x.X.x.", SNARE: "..x...x...x...x.", RIDE: "x...x...x...x..."},
-        "X.x.x.x.X.x.x.x.",
-        "r.r.r.r.r.r.r.r.",
+        {KICK: "X.o.X.o.X.o.X.o.", SNARE: "..o...o...o...o.", RIDE: "x...x...x...x..."},
+        "X...x...X...x...",
+        "r...r...r...r...",
     ),
-    "free": Groove({}, "x.a.a.a.a.a.a.a.", "r.......5......."),
+    "free": Groove({}, "x.a.x.a.x.a.x.a.", "r...r...5...r..."),
 }
 """By the names in `knowledge.concepts.GROOVES`."""
 

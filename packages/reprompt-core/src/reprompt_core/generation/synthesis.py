@@ -110,6 +110,8 @@ def finish(samples: npt.NDArray[np.float32], plan: "MusicPlan", *, fade_s: float
     size = fast_length(n + round(_ROOM_S * SAMPLE_RATE))
     frequencies = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     shelf = 10 ** (max(-9, min(7, tilt)) / 20 / (1 + (2000 / np.maximum(frequencies, 1)) ** 2))
+    # nothing close to half the sample rate, where codecs and resamplers ring
+    shelf *= 0.5 + 0.5 * np.cos(np.pi * np.clip((frequencies - 13_500) / 1_500, 0, 1))
     wet = _ROOM_LEVEL * distance * (0.5 if plan.articulation == "staccato" else 1)
     response = shelf.astype(np.float32) * (1 + np.float32(wet) * np.fft.rfft(_room(), size))
     played = np.fft.irfft(np.fft.rfft(samples, size) * response, size)[:, :n]
