@@ -16,13 +16,16 @@ BUNDLE = ROOT / "build" / "encoder"
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The int8 encoder bundle, built once for the checkout; workers that run side by side wait for the first."""
-    from reprompt_core.encoder import DEFAULT_MODEL, MANIFEST
+    from reprompt_core.encoder import DEFAULT_MODEL, Encoder
     from reprompt_core.encoder_build import build
+    from reprompt_core.errors import EncoderError
 
     BUNDLE.parent.mkdir(exist_ok=True)
     with (BUNDLE.parent / "encoder.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (BUNDLE / MANIFEST).is_file():
+        try:
+            Encoder(BUNDLE)
+        except EncoderError:  # none yet, or of an earlier format
             build(DEFAULT_MODEL, BUNDLE, offline=True)
     return BUNDLE
 

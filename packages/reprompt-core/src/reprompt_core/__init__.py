@@ -1,9 +1,9 @@
 """Reprompt turns a person's words into a prompt that a text-to-music model follows, and says why."""
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .errors import (
         AudioError,
         DatabaseError,
@@ -40,8 +40,6 @@ __all__ = [
     "transform",
 ]
 
-__version__ = _version("reprompt-core")
-
 _HOME = {
     **dict.fromkeys([n for n in __all__ if n.endswith("Error")], "errors"),
     **dict.fromkeys(["Pipeline", "reprompt", "transform"], "pipeline"),
@@ -51,6 +49,10 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """The public names are imported when first used: `import reprompt_core` costs nothing."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("reprompt-core")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

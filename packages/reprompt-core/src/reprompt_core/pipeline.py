@@ -80,6 +80,10 @@ class Pipeline:
         """The knowledge of an opened pipeline."""
         return self._knowledge
 
+    def _check_open(self) -> None:
+        if self._database is None:
+            raise RepromptError("The pipeline is not open: use `async with Pipeline() as p`, or `await p.open()`.")
+
     def _load(self) -> tuple[Encoder, Knowledge]:
         encoder = Encoder(find_bundle(self.settings), threads=self.settings.threads)
         knowledge = Knowledge.load(encoder, cache_dir=self.settings.cache_dir)
@@ -100,6 +104,7 @@ class Pipeline:
             DatabaseError: the database went away.
         """
         _check_options(mode, refiner)
+        self._check_open()
         started = time.perf_counter()
         checked = Words.check(words)
         reading = await asyncio.to_thread(self._reader.read, checked)
@@ -110,6 +115,7 @@ class Pipeline:
     ) -> list[Reprompt | PromptError]:
         """The same for several texts, faster; a text that cannot be used gives its error in its place."""
         _check_options(mode, refiner)
+        self._check_open()
         answers: list[Reprompt | PromptError] = []
         for start in range(0, len(texts), _BATCH):
             answers += await self._answer_batch(texts[start : start + _BATCH], mode)
@@ -121,11 +127,15 @@ class Pipeline:
         good = [c for c in checked if isinstance(c, Words)]
         readings = await asyncio.to_thread(self._reader.read_many, good)
         each = (time.perf_counter() - started) / max(len(good), 1)
-        answered = iter(
-            await asyncio.gather(
-                *(self._answer(w, r, mode, time.perf_counter(), each) for w, r in zip(good, readings, strict=True))
-            )
-        )
+        try:
+            async with asyncio.TaskGroup() as group:  # when one fails, the others are not left behind
+                tasks = [
+                    group.create_task(self._answer(w, r, mode, time.perf_counter() - each, each))
+                    for w, r in zip(good, readings, strict=True)
+                ]
+        except* RepromptError as failures:
+            raise failures.exceptions[0] from None
+        answered = iter([task.result() for task in tasks])
         return [next(answered) if isinstance(c, Words) else c for c in checked]
 
     async def _answer(self, words: Words, reading: Reading, mode: Mode, started: float, read_s: float) -> Reprompt:

@@ -5,7 +5,7 @@ The person's own music words beat all votes. What the votes leave open comes fro
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from .knowledge import InstrumentSound, Knowledge, MusicStyle
 from .knowledge.correspondences import PARAMETERS
 from .types import Caption, MusicPlan, Reason, Senses, Stated
 from .votes import caption_votes, sense_votes, stated_votes
-from .words import Words, fold
+from .words import Words
 
 __all__ = ["MUSIC_WORDS", "Planner", "music_words", "seed_of"]
 
@@ -339,6 +339,10 @@ def _tempo(stated: Stated, style: MusicStyle, pace: float, *, asked: bool) -> in
     return round(target)
 
 
+def _instruments(reasons: Iterable[Reason]) -> list[tuple[str, str]]:
+    return [(r.parameter, r.value) for r in reasons if r.parameter == "instrument"]
+
+
 def _alike(name: str, others: Sequence[str]) -> bool:
     """Whether the name shares its main word with another: two pianos, two basses."""
     return any(name.split()[-1] == o.split()[-1] or name in o or o in name for o in others)
@@ -379,17 +383,31 @@ def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Kn
         if vote.weight > 0:
             kept.setdefault((vote.parameter, vote.value, vote.because + vote.source), vote)
     voted = {v.parameter for v in kept.values() if v.value in values.get(v.parameter, ())}
+    reasoned = {(v.parameter, v.value) for v in kept.values()} | {("lead", n) for _, n in _instruments(kept.values())}
+    reasoned |= {("accompaniment", n) for _, n in _instruments(kept.values())}
+    if "genre" not in voted:
+        kept["genre", genre, "fit"] = Reason("genre", genre, 0.1, "fits the pace and the feeling best")
+    for mood in plan.moods:
+        kept["moods", mood, "fit"] = Reason("moods", mood, 0.1, "near the valence and arousal of the whole")
     for parameter, value in (
         ("tempo", f"{plan.tempo_bpm} BPM"),
+        ("mode", plan.mode),
+        ("register", plan.register),
         ("articulation", plan.articulation),
         ("dynamics", plan.dynamics),
+        ("harmony", plan.harmony),
         ("rhythm", plan.rhythm),
         ("lead", plan.lead),
+        *(("accompaniment", name) for name in plan.accompaniment),
+        *(("timbre", timbre) for timbre in plan.timbres),
     ):
         if parameter == "tempo" and not any(v.status == "stated" and v.parameter == "tempo" for v in kept.values()):
             because = f"usual for {genre}: {style.tempo[0]}-{style.tempo[1]} BPM"
             kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
-        elif parameter not in voted and parameter != "tempo" and fold(value) != "":
+        elif (parameter, value) not in reasoned and parameter not in {"tempo", "rhythm"}:
+            because = f"usual for {genre}" if parameter not in {"register", "harmony"} else "nothing asks for another"
+            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
+        elif parameter == "rhythm":
             kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, f"usual for {genre}")
     if plan.key and "key" not in voted:
         kept["key", plan.key, "seed"] = Reason("key", plan.key, 0.05, "any key would do; drawn from the words")

@@ -17,7 +17,7 @@ from .encoder import Encoder, Vectors
 from .knowledge import Concept, Knowledge, Sense
 from .phrases import Phrase, negated_tokens, phrases
 from .types import TASTES, Mention, Senses
-from .vocabulary import CUES, GROUP_OF, NOT_EATEN, PREPOSITIONS
+from .vocabulary import CUES, GROUP_OF, NOT_EATEN, PREPOSITIONS, SOUND_WORDS
 from .weighing import Found, describe, heads, weigh_parts
 from .words import Token, Words
 
@@ -88,7 +88,7 @@ class Reader:
         """The senses of several texts, encoded in one batch."""
         named = [self._by_name(words) for words in texts]
         unknown = [self._unknown(words, found) for words, found in zip(texts, named, strict=True)]
-        vectors, warnings = self._encode(texts, unknown)
+        vectors, cut = self._encode(texts, unknown)
         readings: list[Reading] = []
         for i, words in enumerate(texts):
             of_phrases = [cast("Vectors", self._known(p.text).vector) for p in unknown[i]]
@@ -96,24 +96,28 @@ class Reader:
             if not any(f.mention.kind not in {"colour", "texture"} for f in found):
                 found += self._nearest_to_all(words, vectors[i])
             found = weigh_parts(words, sorted(found, key=lambda f: f.first))
-            readings.append(Reading(describe(found), vectors[i], tuple(warnings)))
+            readings.append(Reading(describe(found), vectors[i], self._warnings(i in cut)))
         return readings
 
-    def _encode(self, texts: Sequence[Words], unknown: Sequence[Sequence[Phrase]]) -> tuple[Vectors, list[str]]:
+    def _encode(self, texts: Sequence[Words], unknown: Sequence[Sequence[Phrase]]) -> tuple[Vectors, list[int]]:
         """Encodes the texts and those of their phrases that were not met before, in one batch."""
         slots = {p.text: self._known(p.text) for group in unknown for p in group}
         new = [phrase for phrase, slot in slots.items() if slot.vector is None]
-        vectors, warnings = self._encoder.encode([*(words.text for words in texts), *new])
+        vectors, cut = self._encoder.encode([*(words.text for words in texts), *new])
         for phrase, vector in zip(new, vectors[len(texts) :], strict=True):
             slots[phrase].vector = vector
-        return vectors[: len(texts)], warnings
+        return vectors[: len(texts)], cut
+
+    def _warnings(self, cut: bool) -> tuple[str, ...]:
+        most = self._encoder.max_length
+        return (f"The words have more than {most} tokens: the encoder read only the first {most}.",) if cut else ()
 
     # -- by name -------------------------------------------------------------------------------------------------
 
     def _by_name(self, words: Words) -> list[Found]:
         tokens = words.tokens
         matches = self._knowledge.lexicon.find(tokens, language=words.language)
-        cues = {group for t in tokens for group in CUES.get(t.text, ())}
+        cued = [(i, group) for i, t in enumerate(tokens) for group in CUES.get(t.text, ())]
         sure = [  # the groups that each match certainly speaks of
             {GROUP_OF[self._kind(s)] for s in m.senses if not s.everyday} for m in matches
         ]
@@ -121,12 +125,17 @@ class Reader:
         sure_genre = any(self._kind(s) == "genre" and not s.everyday for m in matches for s in m.senses)
         found: list[Found] = []
         for n, match in enumerate(matches):
+            cues = {group for i, group in cued if not match.first <= i < match.last}
             context = cues.union(*(s for i, s in enumerate(sure) if i != n and len(s) == 1))
+            if len(tokens) <= 2:
+                context |= {"food", "music", "feeling", "scene"}  # "house", "slow rock": there is nothing else to go by
             before = tokens[match.first - 1].text if match.first else ""
+            if before in SOUND_WORDS:
+                context = context | {"music"}
             if before in PREPOSITIONS or (match.first > 1 and tokens[match.first - 2].text in PREPOSITIONS):
                 context = context | {"scene"}
             candidates = match.senses
-            if not _edible_here(tokens, match.last):
+            if not _edible_here(tokens, match.first, match.last):
                 candidates = tuple(s for s in candidates if self._kind(s) not in {"food", "drink"})
             sense = self._choose(candidates, context, tokens[match.first : match.last])
             if sense is None:
@@ -169,8 +178,15 @@ class Reader:
     # -- by nearness ---------------------------------------------------------------------------------------------
 
     def _unknown(self, words: Words, found: Sequence[Found]) -> list[Phrase]:
-        """The phrases to be understood by nearness: what is eaten always, the rest only where little was named."""
+        """The phrases to be understood by nearness: what is eaten always, the rest only where little was named.
+
+        A name that was refused (an everyday word, a tree) is no unknown word either, nor is what stands beside it.
+        """
         covered = {i for f in found for i in range(f.first, f.last)}
+        for match in self._knowledge.lexicon.find(words.tokens):
+            if match.first not in covered:
+                covered.update(range(match.first, match.last))
+                covered.update(i for i in (match.first - 2, match.last) if _not_eaten(words, i))
         edible = {f.first for f in found if f.mention.kind in {"food", "drink"}}
         enough = sum(GROUP_OF[f.mention.kind] != "sense" for f in found) >= 3
         return [
@@ -257,8 +273,13 @@ def _blend(near: Sequence[tuple[Concept, float]]) -> Concept:
     return replace(near[0][0], tastes=tastes)
 
 
-def _edible_here(tokens: Sequence[Token], after: int) -> bool:
-    """False where the next word turns a food into something else: "banana leaf", "orange light", "cherry trees"."""
-    if after >= len(tokens) or tokens[after].clause != tokens[after - 1].clause:
-        return True
-    return tokens[after].text not in NOT_EATEN
+def _not_eaten(words: Words, i: int) -> bool:
+    return 0 <= i < len(words.tokens) and words.tokens[i].text in NOT_EATEN
+
+
+def _edible_here(tokens: Sequence[Token], first: int, last: int) -> bool:
+    """False where a word beside turns a food into something else: "banana leaf", "cherry trees", "hojas de plátano"."""
+    if last < len(tokens) and tokens[last].clause == tokens[first].clause and tokens[last].text in NOT_EATEN:
+        return False
+    before = [t.text for t in tokens[max(first - 2, 0) : first] if t.clause == tokens[first].clause]
+    return not (len(before) == 2 and before[0] in NOT_EATEN and before[1] in {"de", "del", "of"})

@@ -42,6 +42,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _switch(value: str) -> bool:
+    if value.lower() not in {"1", "true", "yes", "on", "0", "false", "no", "off"}:
+        raise ValueError("give 1 or 0")
+    return value.lower() in {"1", "true", "yes", "on"}
+
+
 def _folder(value: str) -> Path:
     return Path(value).expanduser().absolute()
 
@@ -74,7 +80,7 @@ class Settings:
     """Folder of encoder bundles."""
     threads: int = _env("THREADS", _whole(1, 64), lambda: min(os.cpu_count() or 1, 4))
     """Processor threads of the encoder, 1 to 64."""
-    offline: bool = _env("OFFLINE", lambda v: v.lower() in {"1", "true", "yes", "on"}, lambda: False)
+    offline: bool = _env("OFFLINE", _switch, lambda: False)
     """Never download an encoder."""
 
     def __post_init__(self) -> None:

@@ -31,7 +31,7 @@ _MODES = {
 _MODE = "|".join(sorted(_MODES, key=len, reverse=True))
 _NOTE_NAMES = {"do": "C", "re": "D", "mi": "E", "fa": "F", "sol": "G", "la": "A", "si": "B"}
 _ACCIDENTAL = r"(?:\s*(?:#|♯|♭)|b(?![a-z])|[\s-]+(?:sharp|flat|sostenido|bemol))?"
-_KEY = re.compile(rf"(?<![\w'])([A-Ga-g])({_ACCIDENTAL})[\s-]+({_MODE})\b(?!\s+(?:key|scale|problem|issue|detail)s?\b)")
+_KEY = re.compile(rf"(?<![\w'])([A-Ga-g])({_ACCIDENTAL})[\s-]+((?i:{_MODE}))\b")
 _LATIN_KEY = re.compile(rf"\b(do|re|mi|fa|sol|la|si)({_ACCIDENTAL})[\s-]+({_MODE})\b", re.IGNORECASE)
 _KEY_OF = re.compile(
     rf"\b(?:key of|in the key of|tonalidad de|en tono de)\s+([A-G]|do|re|mi|fa|sol|la|si)({_ACCIDENTAL})(?![\w])",
@@ -60,8 +60,7 @@ _DYNAMICS = {
     "atronador": "loud", "potente": "loud", "blasting": "loud",
 }  # fmt: skip
 _ARTICULATION = {
-    "staccato": "staccato", "plucky": "staccato", "choppy": "staccato", "picado": "staccato", "pizzicato": "staccato",
-    "legato": "legato", "ligado": "legato", "sustained": "legato", "flowing": "legato", "sostenidas": "legato",
+    "staccato": "staccato", "picado": "staccato", "pizzicato": "staccato", "legato": "legato", "ligado": "legato",
 }  # fmt: skip
 _HARMONY = {
     "dissonant": "dissonant", "disonante": "dissonant", "atonal": "dissonant", "discordant": "dissonant",
@@ -101,12 +100,12 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
     instruments = senses.of("instrument")
     genres = senses.of("genre")
     excluded = [*senses.of("instrument", negated=True), *senses.of("genre", negated=True)]
-    # the same text negated once and wanted once: what is wanted stays
+    # the same thing negated once and wanted once: what is wanted stays
     wanted = {m.concept for m in (*instruments, *genres)}
     excluded = [m for m in excluded if m.concept not in wanted]
     key, mode, written = _key(words.text)
     beside = _Beside(words, [*instruments, *genres, *excluded])
-    names, texts = _excluded(words, excluded)
+    names, texts = _excluded(words, excluded, [*instruments, *genres])
     return Stated(
         tempo_bpm=_bpm(words.text),
         pace=beside.first(_PACE),
@@ -139,8 +138,8 @@ def _key(text: str) -> tuple[str | None, str | None, str | None]:
     for pattern, latin in ((_KEY, False), (_LATIN_KEY, True)):
         for found in pattern.finditer(_keep_case(text)):
             note, accidental, mode = found[1], fold(found[2]).strip(" -"), _MODES[fold(found[3])]
-            if not latin and note == "a" and not _names_key(text, found.start(), found.end()):
-                continue  # "a minor change"
+            if not _names_key(text, found, latin=latin):
+                continue  # "a minor change", "la mayor parte"
             letter = _NOTE_NAMES[note.lower()] if latin else note.upper()
             return letter + _sign(accidental), mode, _written_key(letter, accidental)
     if found := _KEY_OF.search(text):
@@ -168,14 +167,31 @@ def _sign(accidental: str) -> str:
     return "b" if accidental in {"b", "♭", "flat", "bemol"} else ""
 
 
-def _names_key(text: str, start: int, end: int) -> bool:
-    """Whether a lower-case "a minor" is a key: after "in" and before the end, a number or a new thought."""
-    before = text[:start].rstrip().lower()
-    after = text[end:].lstrip().lower()
-    return before.endswith((" in", " key of", ",")) and (
-        not after
-        or not after[0].isalpha()
-        or after.split()[0] in {"at", "with", "and", "around", "but", "please", "no"}
+_AFTER_KEY = frozenset(
+    "at with and around but please no or in for played sin con a y al para pero por key scale".split()
+)
+
+
+def _names_key(text: str, found: re.Match[str], *, latin: bool) -> bool:
+    """Whether "a minor", "la mayor" name a key, and not "a minor change", "la mayor parte".
+
+    A capital letter within a sentence does. Otherwise nothing but a mark, a number or a small word may follow; and
+    before a lower-case "a" there must be "in" or a comma.
+    """
+    note = found[1]
+    before, after = text[: found.start()].rstrip(), text[found.end() :].lstrip()
+    opens = not before or before[-1] in ".!?"
+    if latin and note.lower() not in {"la", "mi", "si"}:
+        return True
+    if not latin and note != "a" and not (note == "A" and opens):
+        return True
+    following = after.split()[0].lower() if after else ""
+    if after and after[0].isalpha() and following.strip(".,;:!?") not in _AFTER_KEY:
+        return False
+    if latin or note == "A":
+        return True
+    return following not in {"key", "scale"} and (
+        before.lower().endswith(",") or bool(re.search(r"\b(in|of)$", before.lower()))
     )
 
 
@@ -199,18 +215,21 @@ def _written(mention: Mention, knowledge: Knowledge) -> str:
 _NOT_NOUNS = frozenset("singing sings sing sung strumming plucked drumming drummer pianist guitarist violinist".split())
 
 
-def _excluded(words: Words, excluded: Sequence[Mention]) -> tuple[list[str], list[str]]:
+def _wanted(words: Words, i: int, wanted: Sequence[Mention]) -> bool:
+    return any(m.start <= words.tokens[i].start < m.end for m in wanted)
+
+
+def _excluded(words: Words, excluded: Sequence[Mention], wanted: Sequence[Mention]) -> tuple[list[str], list[str]]:
     """(names or families to leave out, the texts they were said with)."""
     names = [m.concept for m in excluded]
     texts = [m.text.lower() for m in excluded]
-    for i in sorted(negated_tokens(words, [])):
-        token = words.tokens[i].text
-        for form in singulars(token):
-            if form in FAMILY_WORDS and any(
-                form in fold(t).split() or token in fold(t).split() for t in (*texts, token)
-            ):
+    said = {i for i, t in enumerate(words.tokens) if any(m.start <= t.start < m.end for m in excluded)}
+    spans = [(i, i + 1) for i, t in enumerate(words.tokens) if any(f in FAMILY_WORDS for f in singulars(t.text))]
+    for i in sorted(negated_tokens(words, spans) - said - {i for i, _ in spans if _wanted(words, i, wanted)}):
+        for form in singulars(words.tokens[i].text):
+            if form in FAMILY_WORDS:
                 names.append(FAMILY_WORDS[form])
-                texts.append(token)
+                texts.append(words.tokens[i].text)
                 break
     folded = [t.text for t in words.tokens]
     if "drumless" in folded or "beatless" in folded:

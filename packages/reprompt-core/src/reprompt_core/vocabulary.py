@@ -1,6 +1,16 @@
 """Word lists that tell what a sentence speaks of: fields, negation, function words; English and Spanish, folded."""
 
-__all__ = ["CUES", "EATING", "GROUP_OF", "JOINERS", "NEGATIONS", "NOT_EATEN", "PREPOSITIONS", "STOP_WORDS"]
+__all__ = [
+    "CUES",
+    "EATING",
+    "GROUP_OF",
+    "JOINERS",
+    "NEGATIONS",
+    "NOT_EATEN",
+    "PREPOSITIONS",
+    "SOUND_WORDS",
+    "STOP_WORDS",
+]
 
 # The field that a kind of concept belongs to.
 GROUP_OF = {
@@ -32,7 +42,7 @@ EATING = frozenset(
     "rebanada porcion bocado mordisco probar probando probe beber bebiendo bebi bebo bebida trago "
     "tomando desayuno desayunando almuerzo almorzando cena cenando cenar merienda merendando postre hambre "
     "pedi pedimos pido racion tapa tapas rico rica deliciosa delicioso saboreando sabor botella jarra sirven sirvieron "
-    "cucharada comiendome".split()
+    "cucharada comiendome trozo pedazo tomo tomamos tome bebimos".split()
 )
 
 _CUES = {
@@ -60,18 +70,26 @@ PREPOSITIONS = frozenset(
     "en por bajo cerca dentro fuera entre hacia desde sobre junto".split()
 )
 
+SOUND_WORDS = frozenset(
+    "slow fast loud soft quiet dark deep heavy warm bright hard dirty classic old-school upbeat beatless drumless "
+    "instrumental acoustic electric electronic driving mellow chill lento lenta rapido rapida oscuro oscura suave "
+    "fuerte".split()
+)
+"""Words that, before an everyday word, make it a kind of music: "slow rock", "dark pop"."""
+
 NEGATIONS = frozenset(
-    "no not without never none zero minus except avoid excluding skip sans nothing hate dont doesnt isnt wasnt "
-    "sin nunca ningun ninguna nada excepto salvo tampoco evita quita ni".split()
+    "no not neither without never none zero minus except avoid excluding skip sans nothing hate dont doesnt isnt wasnt "
+    "sin nunca ningun ninguna nada excepto salvo tampoco evita ni "
+    "exclude omit excluye omite".split()
 )
 NOT_EATEN = frozenset(
     "tree trees leaf leaves blossom blossoms flower flowers field fields grove groves orchard orchards vine vines bush "
     "bushes plantation garden skin peel light lights sky glow color colour colored coloured hair eyes fingers walls "
-    "jar jars dress paper candle candles wood forest street seller vendor picker pickers harvest plant plants "
+    "brown green jar jars dress paper candle candles wood forest street seller vendor picker pickers harvest plant plants "
     "arbol arboles hoja hojas flor flores".split()
 )
 """Words that, after a food's name, make it something that is not eaten."""
-JOINERS = frozenset("or nor ni o u and y e any".split())
+JOINERS = frozenset("or nor ni o u and y e any the el la los las".split())
 """Words through which a negation reaches the next thing named."""
 
 STOP_WORDS = (

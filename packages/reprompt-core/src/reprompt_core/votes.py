@@ -19,11 +19,11 @@ _IMPLIED_TRAIT = 0.35  # a dish's texture, temperature or colour, against one th
 def sense_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
     """Votes of tastes, textures, temperatures, colours, moods and scenes."""
     votes = _taste_votes(senses, knowledge) + _trait_votes(senses, knowledge)
-    felt = _feeling_votes(senses, knowledge)
+    felt = _mood_votes(senses, knowledge)
     if senses.emotion.stated:
-        parameters = {v.parameter for v in felt if v.status != "default"}
+        parameters = {v.parameter for v in felt}
         votes = [_scaled(v, _OUTRANKED) if v.parameter in parameters else v for v in votes]
-    return votes + felt + _scene_votes(senses, knowledge)
+    return votes + felt + _implied_votes(senses) + _scene_votes(senses, knowledge)
 
 
 def _scaled(vote: Reason, factor: float) -> Reason:
@@ -94,8 +94,8 @@ def _trait_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
     ]
 
 
-def _feeling_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
-    """Cues of the stated moods' families; votes of valence and arousal for what is only implied."""
+def _mood_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
+    """Cues of the moods' families."""
     votes: list[Reason] = []
     moods = senses.of("mood")
     for m in moods:
@@ -104,6 +104,12 @@ def _feeling_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
             strength = _MOST if m.via == "name" else 0.6 * m.score
             because = f"{m.concept}: {concept.family} (“{m.text}”)"
             votes += [_of(c, strength / len(moods), because) for c in _about(concept.family, knowledge)]
+    return votes
+
+
+def _implied_votes(senses: Senses) -> list[Reason]:
+    """What valence and arousal of the whole ask for."""
+    votes: list[Reason] = []
     valence, arousal = senses.emotion.valence, senses.emotion.arousal
     share = 0.4 if senses.emotion.stated else 0.55
     if abs(valence) > 0.12:

@@ -57,7 +57,7 @@ def weigh_parts(words: Words, found: Sequence[Found]) -> list[Found]:
         between = [t.text for t in words.tokens[left.last : right.first]]
         if not between:
             modifier, at = (right, b) if words.language == "es" else (left, a)
-            weighed[at] = replace(modifier, weight=0.5 * modifier.weight)
+            weighed[at] = replace(modifier, weight=0.3 * modifier.weight)
         elif len(between) <= 3 and (between[0] in _OF or between[0] in _WITH):
             weighed[b] = replace(right, weight=0.5)
         elif between[0] not in _AND or len(between) > 3:
@@ -133,6 +133,7 @@ _EMOTION_WEIGHT = {
 def _tastes(found: Sequence[Found]) -> tuple[dict[str, float], list[Descriptor]]:
     """(tastes 0..1, their descriptors): the mean of what is eaten, raised by taste words, lowered by negated ones."""
     eaten = [f for f in found if f.mention.kind in {"food", "drink"} and not f.mention.negated]
+    left_out = [f for f in found if f.mention.kind in {"food", "drink"} and f.mention.negated]
     said = [f for f in found if f.mention.kind == "taste"]
     total = sum(f.weight for f in eaten)
     tastes: dict[str, float] = {}
@@ -140,6 +141,8 @@ def _tastes(found: Sequence[Found]) -> tuple[dict[str, float], list[Descriptor]]
     for t in TASTES:
         # the root of the mean square: a strong taste is not drowned by a mild neighbour
         value = (sum(f.weight * f.concept.tastes.get(t, 0.0) ** 2 for f in eaten) / total) ** 0.5 if total else 0.0
+        for f in left_out:
+            value *= 1 - 0.8 * max(0.0, f.concept.tastes.get(t, 0.0) - 0.5) * 2  # "without salt"
         for f in said:
             word = f.concept.tastes.get(t, 0.0)
             if f.mention.negated:

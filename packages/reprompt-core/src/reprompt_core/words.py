@@ -21,21 +21,21 @@ _UNSEEN = {"Cf", "Cs", "Co", "Me", "Sk", "So"}  # categories that `plain` drops
 # (py3langid) was tried: .76 s to load, and it reads short phrases wrongly ("no drums, sad piano": Latin).
 _FUNCTION_WORDS = {
     "en": "a an the of and to in is it i you that was for on are with as his they be at this have from or had by not "
-    "but what all were we when your can said there an each which she do how their if will about m s re ve ll my "
+    "but what all were we when your can said there an each which she do how their if will about re ve ll my "
     "me some so just out up after while over into very no without",
-    "es": "a el la los las un una unos unas de del al y o en que con sin por para es son esta estoy muy mi mis su "
+    "es": "a el la los las un una unos unas de del al y en que con sin por para es son esta estoy muy mi mis su "
     "sus pero como mas cuando hay tengo quiero lo le se me te nos bajo entre sobre desde hasta donde este esa ese "
     "noche ni algo",
     "fr": "le la les un une des du de et en dans est je tu il elle nous vous avec sans pour sur au aux ce cette "
-    "mon ma mes son sa ses qui que pas ne d l j c qu soiree nuit",
+    "mon ma mes son sa ses qui que pas ne qu soiree nuit",
     "de": "der die das ein eine einen einem einer und in im ist ich du er sie wir mit ohne fur auf zu zum am an "
     "nicht den dem des von vom bei nach wie mein meine sehr uhr",
-    "it": "il lo la gli le un uno una di del della dei delle e in nel nella che con senza per sono sei mio mia "
-    "al alla dal sul sulla non ma come d",
-    "pt": "o a os as um uma de do da dos das e em no na nos nas que com sem por para meu minha ao pelo pela "
+    "it": "il lo la gli le un uno una di del della dei delle in nel nella che con senza per sono sei mio mia "
+    "al alla dal sul sulla non ma come",
+    "pt": "os as um uma de do da dos das em no na nos nas que com sem por para meu minha ao pelo pela "
     "nao mas como muito voce estou",
     "nl": "de het een en van in is ik je hij zij wij met zonder voor op aan niet dat te maar mijn naar bij",
-    "pl": "i w na z ze do nie to jest sie o po przez dla bez mam moj moja jak ale",
+    "pl": "na ze do nie to jest sie po przez dla bez mam moj moja jak ale",
     "sv": "och att det som en ett jag du han hon vi med utan pa av ar inte den min mitt till",
     "tr": "bir ve bu da de ile icin cok ben sen biz ama gibi ne mi olan",
     "id": "yang dan di ke dari ini itu dengan tanpa untuk saya kamu kami tidak ada pada",
@@ -128,6 +128,8 @@ class Words:
             clause += moved
             # the sharp sign is a token of its own only after a note name; others are noise
             text = fold(match.group()).replace("♯", "#").replace("♭", "b")
+            if text == "free" and self.text[start - 1 : start] == "-":
+                text = "-free"  # "piano-free jazz" is no free jazz
             tokens.append(Token(text, start, end, clause))
         return tuple(tokens)
 
@@ -142,10 +144,10 @@ class Words:
             codes = _LANGUAGES_OF.get(token.text, ())
             for code in codes:
                 votes[code] = votes.get(code, 0) + 1 / len(codes)
-        if not votes:
-            return "und"
         if "ñ" in self.text.lower() or "¿" in self.text or "¡" in self.text:
             votes["es"] = votes.get("es", 0) + 2
+        if not votes:
+            return "und"
         # the two languages whose words are known win ties, and a single shared small word tells nothing
         code, weight = max(votes.items(), key=lambda v: (v[1] + 0.3 * (v[0] in {"en", "es"}), v[0] == "en"))
         return code if weight >= 0.9 or code in {"en", "es"} else "und"

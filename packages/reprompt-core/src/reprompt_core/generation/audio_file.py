@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import AudioError
 
-__all__ = ["FORMATS", "write_audio"]
+__all__ = ["FORMATS", "check_audio_path", "write_audio"]
 
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "mp3": "MP3"}
 """Suffixes that can be written, with libsndfile's names of their formats."""
@@ -31,17 +31,35 @@ def write_audio(
         AudioError: the format is unknown, the samples cannot be encoded, or the file cannot be written.
     """
     path = Path(path)
-    suffix = (format or path.suffix).removeprefix(".").lower()
-    if suffix not in FORMATS:
-        raise AudioError(
-            f"{path.name}: audio is written as {', '.join(FORMATS)}, not {suffix or 'without a suffix'!r}."
-        )
+    suffix = _known_format(path, format)
     encoded = _encode(np.atleast_2d(samples), sample_rate, FORMATS[suffix])
     try:
         _replace(path, encoded)
     except OSError as e:
         raise AudioError(f"{path} cannot be written: {e.strerror or e}.") from e
     return path
+
+
+def check_audio_path(path: Path) -> None:
+    """Says before any work is done that a path cannot be written: its suffix, its folder.
+
+    Raises:
+        AudioError: what is wrong with it.
+    """
+    _known_format(path, None)
+    if not path.parent.is_dir():
+        raise AudioError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise AudioError(f"{path} cannot be written: it is a folder.")
+
+
+def _known_format(path: Path, format: str | None) -> str:
+    suffix = (format or path.suffix).removeprefix(".").lower()
+    if suffix not in FORMATS:
+        raise AudioError(
+            f"{path.name}: audio is written as {', '.join(FORMATS)}, not {suffix or 'without a suffix'!r}."
+        )
+    return suffix
 
 
 def _encode(samples: npt.NDArray[np.float32], sample_rate: int, name: str) -> bytes:

@@ -23,6 +23,7 @@ TICKS = 480  # to the beat: cells of a fourth and of a third are whole
 _VELOCITY = {"soft": 45, "moderate": 75, "loud": 110}
 _STRENGTH = {"X": 1.15, "x": 1.0, "a": 0.7, "o": 0.6}  # of the velocity
 _HELD = {"staccato": 0.35, "mixed": 0.7, "legato": 1.04}  # of the slot until the next note
+_STRUCK = _HELD | {"legato": 0.88}  # bass and struck chords: what is not let go is not heard to come again
 _CHORD_CENTRE = {"low": 46, "mid": 60, "high": 74}
 _BASS_CENTRE = {"low": 33, "mid": 38, "high": 44}
 _DRUM_SECONDS = 0.7  # a stroke rings by itself; the note only has to let it
@@ -58,7 +59,9 @@ def compose(plan: MusicPlan, *, seconds: float, seed: int, knowledge: "Knowledge
     parts: list[tuple[str, Player | None, list[_Note]]] = []
     if band.lead:
         parts.append(("lead", band.lead, _lead(plan, form, groove, seed)))
-    parts.append(("chords", band.chords, _chords(plan, form, groove, held=band.chords.sustains)))
+    parts.append(
+        ("chords", band.chords, _chords(plan, form, groove, held=band.chords.sustains and (beating or name == "free")))
+    )
     low = list(_bass(plan, form, groove))
     if band.bass:
         parts.append(("bass", band.bass, low))
@@ -113,6 +116,7 @@ def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[
     pattern = groove.chords
     if held and plan.articulation != "staccato":
         pattern = _every(groove, 2 if groove.beats == 4 else 3)
+    lengths = _HELD if held else _STRUCK
     notes: list[_Note] = []
     broken = 0
     for bar, start, slot, char in _cells(pattern, groove, form):
@@ -123,8 +127,7 @@ def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[
             first = order[broken % len(order)]
             pitches = [first, first + 1] if form.chords[bar].close else [first]
             broken += 1
-        length = slot * _HELD[plan.articulation]
-        notes += [_Note(start, length, p, _STRENGTH[char]) for p in pitches]
+        notes += [_Note(start, slot * lengths[plan.articulation], p, _STRENGTH[char]) for p in pitches]
     last = voicing(form.chords[-1], centre)
     return notes + [_Note(form.body, _final(plan, form), p, 1.0) for p in last]
 
@@ -134,7 +137,7 @@ def _bass(plan: MusicPlan, form: Form, groove: Groove) -> Iterator[_Note]:
     for bar, start, slot, char in _cells(groove.bass, groove, form):
         chord, following = form.chords[bar], form.chords[min(bar + 1, form.bars)]
         pitch = _bass_pitch(char, chord, following, centre)
-        yield _Note(start, slot * _HELD[plan.articulation], pitch, 1.0 if start == int(start) else 0.7)
+        yield _Note(start, slot * _STRUCK[plan.articulation], pitch, 1.0 if start == int(start) else 0.7)
     yield _Note(form.body, _final(plan, form), _bass_pitch("r", form.chords[-1], form.chords[-1], centre), 1.0)
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 __all__ = ["fast_length", "k_weighted", "loudness", "normalise", "true_peak"]
 
 Samples = npt.NDArray[np.float32]
+Spectrum = npt.NDArray[np.complex64]
 Power = npt.NDArray[np.float64]
 
 _BLOCK_S, _HOP_S = 0.4, 0.1  # of the measurement: 400 ms, a quarter new each time
@@ -32,30 +33,26 @@ def fast_length(n: int) -> int:
     return best
 
 
-def _biquad(f0: float, q: float, gain_db: float | None, frequencies: npt.NDArray[np.float64], rate: int) -> Samples:
-    """|H| of a high shelf, or of a high pass where there is no gain, at these frequencies in Hz."""
-    k = np.tan(np.pi * f0 / rate)
-    z = np.exp(-2j * np.pi * frequencies / rate)
-    a0 = 1 + k / q + k * k
-    a = (2 * (k * k - 1) / a0, (1 - k / q + k * k) / a0)
-    if gain_db is None:
-        b = (1.0, -2.0, 1.0)
-    else:
-        high, band = 10 ** (gain_db / 20), 10 ** (gain_db / 20 * 0.4996667741545416)
-        b = ((high + band * k / q + k * k) / a0, 2 * (k * k - high) / a0, (high - band * k / q + k * k) / a0)
-    response = (b[0] + b[1] * z + b[2] * z * z) / (1 + a[0] * z + a[1] * z * z)
-    return response.astype(np.complex64)
-
-
-def _k_response(n: int, rate: int) -> npt.NDArray[np.complex64]:
-    """The K-weighting's response for an FFT of n samples.
+def _k_response(n: int, rate: int) -> Spectrum:
+    """The K-weighting's response [n // 2 + 1] for an FFT of n samples.
 
     The two analogue stages behind the standard's 48 kHz coefficients, as found by De Man, "Evaluation of
     implementations of the EBU R128 loudness measurement" (AES 145, 2018), mapped to any rate.
     """
-    frequencies = np.fft.rfftfreq(n, 1 / rate)
-    shelf = _biquad(1681.9744509555319, 0.7071752369554193, 3.99984385397, frequencies, rate)
-    return shelf * _biquad(38.13547087613982, 0.5003270373253953, None, frequencies, rate)
+    z = np.exp(-2j * np.pi / n * np.arange(n // 2 + 1))
+    k, q = np.tan(np.pi * 1681.9744509555319 / rate), 0.7071752369554193
+    high = 10 ** (3.99984385397 / 20)
+    band = high**0.4996667741545416
+    shelf = (high + band * k / q + k * k, 2 * (k * k - high), high - band * k / q + k * k)
+    response = _quadratic(z, *shelf) / _quadratic(z, 1 + k / q + k * k, 2 * (k * k - 1), 1 - k / q + k * k)
+    k, q = np.tan(np.pi * 38.13547087613982 / rate), 0.5003270373253953
+    a0 = 1 + k / q + k * k
+    response *= _quadratic(z, 1, -2, 1) / _quadratic(z, 1, 2 * (k * k - 1) / a0, (1 - k / q + k * k) / a0)
+    return response.astype(np.complex64)
+
+
+def _quadratic(z: npt.NDArray[np.complex128], a: float, b: float, c: float) -> npt.NDArray[np.complex128]:
+    return a + z * (b + c * z)
 
 
 def k_weighted(samples: Samples, rate: int) -> Samples:
@@ -69,7 +66,7 @@ def _padded(samples: Samples, rate: int) -> int:
     return fast_length(samples.shape[-1] + rate // 4)
 
 
-def _filtered(spectrum: npt.NDArray[np.complex64], size: int, n: int) -> Samples:
+def _filtered(spectrum: Spectrum, size: int, n: int) -> Samples:
     return np.fft.irfft(spectrum, size)[..., :n]
 
 
@@ -143,6 +140,24 @@ def _limiter(peaks: Samples, ceiling: float) -> Samples:
     return smooth.astype(np.float32)
 
 
+def _gain(peaks: Samples, energy: Power, rate: int, target: float, limit_db: float) -> Samples:
+    """The gain of each block [m] that brings the whole to the target loudness and its peaks under the limit."""
+    gain_db, got = 0.0, _gated_blocks(energy, rate)
+    slope, gain = 1.0, np.ones(len(peaks), np.float32)
+    for _ in range(12):
+        step = (target - got) / slope
+        gain_db += step
+        scale = np.float32(10 ** (gain_db / 20))
+        gain = scale * _limiter(peaks * scale, 10 ** (limit_db / 20))
+        # the gain moves slowly: to weight what it has changed is as good as to change what was weighted
+        reached = _gated_blocks(energy * np.square(gain, dtype=np.float64), rate)
+        if abs(target - reached) < 0.05:
+            break
+        # the more is limited, the less a decibel of gain is worth
+        slope, got = min(1.0, max(0.2, (reached - got) / step)), reached
+    return gain
+
+
 def _gated_blocks(energy: Power, rate: int) -> float:
     """The loudness of weighted energy [m] of the limiter's blocks."""
     per_hop = round(_HOP_S * rate / _LIMITER_BLOCK)
@@ -178,19 +193,15 @@ def normalise(
     peaks = np.zeros(blocks * _LIMITER_BLOCK, np.float32)
     peaks[:n] = np.maximum(np.abs(samples).max(0), np.abs(_filtered(spectrum * later, size, n)).max(0))
     peaks = peaks.reshape(blocks, _LIMITER_BLOCK).max(1)
-    limit = 10 ** ((ceiling - 0.3) / 20)
-    gain_db, gain = target - before, np.ones(blocks, np.float32)
-    for _ in range(12):
-        scale = np.float32(10 ** (gain_db / 20))
-        gain = scale * _limiter(peaks * scale, limit)
-        # the gain moves slowly: to weight what it has changed is as good as to change what was weighted
-        missing = target - _gated_blocks(energy * np.square(gain, dtype=np.float64), rate)
-        if abs(missing) < 0.05:
+    ceiling -= 0.03  # another meter may find a little more
+    limit_db, limited = ceiling - 0.3, samples
+    for _ in range(3):
+        limited = samples * _between(_gain(peaks, energy, rate, target, limit_db), n)
+        over = true_peak(limited) - ceiling
+        if over <= 0:
             break
-        gain_db += 1.2 * missing
-    limited = samples * _between(gain, n)
-    over = true_peak(limited) - ceiling + 0.05
-    if over > 0:
-        limited = limited * np.float32(10 ** (-over / 20))
+        limit_db -= over + 0.05
+    else:
+        limited = limited * np.float32(10 ** (-max(0.0, true_peak(limited) - ceiling) / 20))
     weighted = _filtered(np.fft.rfft(limited, size) * weighting, size, n)
     return limited, _gated(weighted, rate), true_peak(limited)

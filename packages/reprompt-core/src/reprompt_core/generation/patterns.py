@@ -45,7 +45,7 @@ GROOVES = {
         "r...r...r...r.5.",
     ),
     "swing": Groove(
-        {RIDE: "x..x.ox..x.o", PEDAL: "...x.....x..", KICK: "o..o..o..o.."},
+        {RIDE: "x..x.ox..x.o", PEDAL: "...x.....x..", KICK: "x..o..x..o.."},
         "x..o..x..o..",
         "r..3..5..n..",
         division=3,
@@ -78,7 +78,12 @@ GROOVES = {
         "r...r.5.r...r.5.",
     ),
     "samba": Groove(
-        {SURDO_MUTE: "x.......x.......", SURDO: "....X.......X...", SHAKER: "xo.oxo.oxo.oxo.o", RIM: "x.o.x..ox.o.x..o"},
+        {
+            SURDO_MUTE: "x.......x.......",
+            SURDO: "....X.......X...",
+            SHAKER: "xo.oxo.oxo.oxo.o",
+            RIM: "x.o.x..ox.o.x..o",
+        },
         "x...x..ox...x...",
         "r...r..55...5..r",
     ),

@@ -25,8 +25,8 @@ SAMPLE_RATE = 32_000
 _QUALITY = 2  # of the interpolation; 3 and 4 take two and four times as long and sound the same
 
 # level in dB of a part while it plays, and its place from -1 (left) to 1
-_MIX = {"lead": (0.0, 0.1), "chords": (-5.0, -0.25), "bass": (-3.0, 0.0), "pad": (-9.0, 0.35), "drums": (-2.0, 0.0)}
-_LEVEL = 0.1  # RMS of the lead at full velocity
+_MIX = {"lead": (-1.0, 0.1), "chords": (-5.0, -0.25), "bass": (-2.0, 0.0), "pad": (-9.0, 0.35), "drums": (-2.0, 0.0)}
+_LEVEL = 0.1  # RMS of a part at 0 dB and full velocity
 _ACTIVE_S = 0.05
 
 # dB above 2 kHz, and how far away: what a timbre does to the whole

@@ -57,6 +57,10 @@ GROOVES = frozenset(
     "march six_eight train polka tango funk two_step blast free".split()
 )
 MODES = frozenset("major minor dorian mixolydian phrygian lydian pentatonic".split())
+_REGISTERS = frozenset({"low", "mid", "high"})
+_ROLES = frozenset("lead chords bass pad rhythm".split())
+_ARTICULATIONS = frozenset({"legato", "mixed", "staccato"})
+_DYNAMICS = frozenset({"soft", "moderate", "loud"})
 ATTRIBUTES = frozenset(
     "sweet sour bitter salty umami spicy creamy smooth soft rough crunchy cold hot light-yellow dark-blue "
     "dark-red".split()
@@ -159,7 +163,13 @@ def read_concepts(path: Traversable, table: str) -> list[Concept]:
         header = next(rows, [])
         if tuple(header) != COLUMNS[table]:
             raise KnowledgeError(f"{path.name}: its columns must be {','.join(COLUMNS[table])}.")
-        return [_concept(dict(zip(header, row, strict=False)), f"{path.name}:{rows.line_num}", table) for row in rows]
+        concepts: list[Concept] = []
+        for row in rows:
+            where = f"{path.name}:{rows.line_num}"
+            if len(row) != len(header):
+                raise KnowledgeError(f"{where}: {len(row)} cells where the header has {len(header)}.")
+            concepts.append(_concept(dict(zip(header, row, strict=True)), where, table))
+        return concepts
 
 
 def _concept(row: dict[str, str], where: str, table: str) -> Concept:
@@ -173,7 +183,10 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
         return values
 
     def one(column: str, allowed: frozenset[str]) -> str:
-        return next(iter(several(column, allowed)), "")
+        values = several(column, allowed)
+        if len(values) > 1:
+            raise bad(f"{column}: one value, not {len(values)}")
+        return values[0] if values else ""
 
     def number(column: str, low: float) -> float | None:
         if not row.get(column):
@@ -186,8 +199,6 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
             raise bad(f"{column}: {row[column]!r} is not a number from {low:g} to 1")
         return value
 
-    if len(row) != len(COLUMNS[table]):
-        raise bad(f"{len(row)} cells where the header has {len(COLUMNS[table])}")
     if row["kind"] not in KINDS[table] or not row["name"]:
         raise bad(f"kind: {row['kind']!r} is not one of {', '.join(KINDS[table])}")
     values: dict[str, Any] = {
@@ -209,13 +220,20 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
             values["family"] = one("family", FAMILIES)
         if table == "instruments":
             program = None if row["program"] == "drums" else int(row["program"])
-            values["sound"] = InstrumentSound(row["family"], program, row["register"], several("roles"))
+            if program is not None and not 0 <= program <= 127:
+                raise bad(f"program: {program} is not a General MIDI program (0 to 127)")
+            values["sound"] = InstrumentSound(
+                row["family"], program, one("register", _REGISTERS), several("roles", _ROLES)
+            )
         if table == "genres":
+            slowest, fastest = int(row["tempo_min"]), int(row["tempo_max"])
+            if not 20 <= slowest < fastest <= 300:
+                raise bad(f"tempo: {slowest} to {fastest} BPM is no range")
             values["style"] = MusicStyle(
-                tempo=(int(row["tempo_min"]), int(row["tempo_max"])),
+                tempo=(slowest, fastest),
                 mode=one("mode", MODES),
-                articulation=row["articulation"],
-                dynamics=row["dynamics"],
+                articulation=one("articulation", _ARTICULATIONS),
+                dynamics=one("dynamics", _DYNAMICS),
                 groove=one("groove", GROOVES),
                 rhythm=row["rhythm"],
                 lead=several("lead"),
@@ -253,6 +271,7 @@ class Lexicon:
 
     def __init__(self, concepts: Sequence[Concept]) -> None:
         self._root: _Node = {}
+        self._names = {" ".join(alias_tokens(c.name)) for c in concepts if c.name}
         for index, concept in enumerate(concepts):
             if concept.name and f"{concept.name.lower()}?" not in concept.aliases_en:
                 self._add(concept.name, index, 0, False)
@@ -304,7 +323,14 @@ class Lexicon:
 
     def names(self, text: str) -> list[int]:
         """Concepts named in a text without weighing everyday words: for captions, which speak only of music."""
-        return [sense.concept for match in self.find(Words(text).tokens) for sense in match.senses]
+        tokens = Words(text).tokens
+        return [
+            sense.concept
+            for match in self.find(tokens)
+            for sense in match.senses
+            # "metal" in "submerged metal groans" is no genre; a genre's own everyday name ("rock", "house") is
+            if not sense.everyday or " ".join(t.text for t in tokens[match.first : match.last]) in self._names
+        ]
 
 
 def _sense(concept: int, flags: list[bool | None], own: int | None, single: bool) -> Sense | None:

@@ -63,14 +63,18 @@ def load_correspondences() -> tuple[Correspondence, ...]:
             allowed = PARAMETERS.get(row["parameter"], ())
             if allowed is not None and row["value"] not in allowed:
                 raise KnowledgeError(f"correspondences.csv:{number}: {row['parameter']} cannot be {row['value']!r}.")
-            if row["status"] not in {"confirmed", "recalled", "default"} or not 0 < float(row["weight"]) <= 1:
+            try:
+                weight = float(row["weight"])
+            except ValueError:
+                weight = 0.0
+            if row["status"] not in {"confirmed", "recalled", "default"} or not 0 < weight <= 1:
                 raise KnowledgeError(f"correspondences.csv:{number}: status or weight is wrong.")
             found.append(
                 Correspondence(
                     row["attribute"],
                     row["parameter"],
                     row["value"],
-                    float(row["weight"]),
+                    weight,
                     row["strength"],
                     row["source"],
                     row["doi"],
