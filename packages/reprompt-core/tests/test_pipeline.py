@@ -22,6 +22,7 @@ from reprompt_core import (
     Pipeline,
     PromptError,
     Reprompt,
+    RepromptError,
     Settings,
     SettingsError,
     embedded,
@@ -462,7 +463,7 @@ def test_a_closed_pipeline_can_be_opened_again(say: Say) -> None:
             async with p:
                 prompts.append((await p.reprompt(RICH)).prompt)
             await p.close()  # twice is once
-        with pytest.raises(DatabaseError):
+        with pytest.raises(RepromptError, match="not open"):
             await p.reprompt(RICH)
         return prompts
 

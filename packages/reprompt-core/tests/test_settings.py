@@ -80,7 +80,6 @@ def test_a_home_and_a_relative_folder_become_absolute(monkeypatch: pytest.Monkey
         pytest.param(
             "OFFLINE",
             "ture",
-            marks=pytest.mark.xfail(reason="a misspelt REPROMPT_OFFLINE counts as no: it downloads"),
         ),
     ],
 )

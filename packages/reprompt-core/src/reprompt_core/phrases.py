@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from .vocabulary import EATING, JOINERS, NEGATIONS, STOP_WORDS
+from .vocabulary import EATING, JOINERS, NEGATIONS, NOT_EATEN, STOP_WORDS
 from .words import Words
 
 __all__ = ["Phrase", "follows_eating", "negated_tokens", "phrases", "telling"]
@@ -45,14 +45,15 @@ def negated_tokens(words: Words, spans: Sequence[tuple[int, int]]) -> set[int]:
         if not _negates(words, i, starts):
             i += 1
             continue
-        clause, j, gap, hit = tokens[i].clause, i + 1, 0, False
+        clause, j, gap, hit, direct = tokens[i].clause, i + 1, 0, False, False
         while j < len(tokens) and tokens[j].clause == clause and tokens[j].text not in _BUT:
             if j in starts:
                 if hit and gap > 0:
                     break
                 reached.update(range(j, starts[j]))
+                direct = direct or (not hit and gap == 0)
                 j, gap, hit = starts[j], 0, True
-                if tokens[i].text in _NOT:
+                if tokens[i].text in _NOT and direct:
                     break
                 continue
             if hit and tokens[j].text in JOINERS:
@@ -112,21 +113,27 @@ def _negates(words: Words, i: int, starts: Mapping[int, int]) -> bool:
     return text in NEGATIONS and following not in _IDLE
 
 
-def phrases(words: Words, covered: Collection[int]) -> list[Phrase]:
-    """The runs of content words that hold at least one unknown word, with the clause's mood for food.
+def phrases(words: Words, covered: Collection[int], refused: Collection[int] = ()) -> list[Phrase]:
+    """The runs of content words that hold at least one unknown word.
 
-    A run may reach over known words, which help to place the unknown one ("lemon posset").
+    A run may reach over known words, which help to place the unknown one ("lemon posset"), but not over names that
+    were refused.
     """
     tokens = words.tokens
     negated = negated_tokens(words, ())
     found: list[Phrase] = []
     i = 0
     while i < len(tokens):
-        if not _content(words, i, covered):
+        if i in refused or not _content(words, i, covered):
             i += 1
             continue
         first = i
-        while i < len(tokens) and tokens[i].clause == tokens[first].clause and _content(words, i, covered):
+        while (
+            i < len(tokens)
+            and tokens[i].clause == tokens[first].clause
+            and i not in refused
+            and _content(words, i, covered)
+        ):
             i += 1
         unknown = [k for k in range(first, i) if k not in covered]
         if any(len(tokens[k].text) > 2 for k in unknown):
@@ -180,4 +187,5 @@ def telling(words: Words) -> list[str]:
 
 def _content(words: Words, i: int, covered: Collection[int]) -> bool:
     token = words.tokens[i]
-    return i in covered or (token.text not in STOP_WORDS and token.text not in NEGATIONS and not token.text.isdigit())
+    small = token.text in STOP_WORDS or token.text in NEGATIONS or token.text in NOT_EATEN
+    return i in covered or not (small or token.text.isdigit())

@@ -104,9 +104,9 @@ class Pipeline:
             DatabaseError: the database went away.
         """
         _check_options(mode, refiner)
-        self._check_open()
         started = time.perf_counter()
         checked = Words.check(words)
+        self._check_open()
         reading = await asyncio.to_thread(self._reader.read, checked)
         return await self._answer(checked, reading, mode, started, time.perf_counter() - started)
 

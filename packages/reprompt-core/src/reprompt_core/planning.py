@@ -369,14 +369,18 @@ def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Kn
         "timbre": set(plan.timbres),
         "exclude": set(plan.exclude),
     }
+    played = [c for name in (plan.lead, *plan.accompaniment) if (c := knowledge.instruments.get(name))]
+    families = {c.sound.family for c in played if c.sound}
     kept: dict[tuple[str, str, str], Reason] = {}
     for vote in votes:
         wanted = values.get(vote.parameter)
         if vote.parameter == "lead" and vote.value in plan.accompaniment:
             vote = replace(vote, parameter="accompaniment")
         elif wanted is not None and vote.value not in wanted and vote.status != "stated":
-            if vote.status not in {"confirmed", "recalled"} or vote.weight < 0.2:
+            if vote.status not in {"confirmed", "recalled"} or vote.weight < 0.05:
                 continue
+            vote = replace(vote, because=f"{vote.because}; outvoted")
+        elif vote.parameter == "avoid" and vote.value in families:
             vote = replace(vote, because=f"{vote.because}; outvoted")
         elif vote.parameter not in values and vote.status not in {"confirmed", "recalled"}:
             continue
@@ -411,5 +415,5 @@ def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Kn
             kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, f"usual for {genre}")
     if plan.key and "key" not in voted:
         kept["key", plan.key, "seed"] = Reason("key", plan.key, 0.05, "any key would do; drawn from the words")
-    order = {p: i for i, p in enumerate(("genre", "tempo", "key", "mode", *PARAMETERS))}
-    return tuple(sorted(kept.values(), key=lambda r: (order.get(r.parameter, 99), -r.weight, r.value)))
+    order = {p: i for i, p in enumerate(("genre", "moods", "tempo", "key", "mode", *PARAMETERS))}
+    return tuple(sorted(kept.values(), key=lambda r: (order.get(r.parameter, 99), r.parameter, -r.weight, r.value)))

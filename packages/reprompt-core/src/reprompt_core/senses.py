@@ -127,7 +127,9 @@ class Reader:
         for n, match in enumerate(matches):
             cues = {group for i, group in cued if not match.first <= i < match.last}
             context = cues.union(*(s for i, s in enumerate(sure) if i != n and len(s) == 1))
-            if len(tokens) <= 2:
+            if match.first in negated:
+                context |= {"music"}  # "anything but house": leaving out what is not there does no harm
+            if len({t.text for t in tokens}) <= 2:
                 context |= {"food", "music", "feeling", "scene"}  # "house", "slow rock": there is nothing else to go by
             before = tokens[match.first - 1].text if match.first else ""
             if before in SOUND_WORDS:
@@ -183,15 +185,16 @@ class Reader:
         A name that was refused (an everyday word, a tree) is no unknown word either, nor is what stands beside it.
         """
         covered = {i for f in found for i in range(f.first, f.last)}
+        refused: set[int] = set()
         for match in self._knowledge.lexicon.find(words.tokens):
             if match.first not in covered:
-                covered.update(range(match.first, match.last))
-                covered.update(i for i in (match.first - 2, match.last) if _not_eaten(words, i))
+                refused.update(range(match.first, match.last))
+                refused.update(i for i in (match.first - 2, match.last) if _not_eaten(words, i))
         edible = {f.first for f in found if f.mention.kind in {"food", "drink"}}
         enough = sum(GROUP_OF[f.mention.kind] != "sense" for f in found) >= 3
         return [
             p
-            for p in phrases(words, covered)
+            for p in phrases(words, covered, refused)
             if not enough or p.eaten or any(i in edible for i in range(p.first, p.last))
         ]
 

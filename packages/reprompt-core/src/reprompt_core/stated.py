@@ -62,6 +62,9 @@ _DYNAMICS = {
 _ARTICULATION = {
     "staccato": "staccato", "picado": "staccato", "pizzicato": "staccato", "legato": "legato", "ligado": "legato",
 }  # fmt: skip
+_PHRASING = {
+    "plucky": "staccato", "choppy": "staccato", "sustained": "legato", "flowing": "legato", "sostenidas": "legato",
+}  # fmt: skip
 _HARMONY = {
     "dissonant": "dissonant", "disonante": "dissonant", "atonal": "dissonant", "discordant": "dissonant",
     "consonant": "consonant", "consonante": "consonant", "harmonious": "consonant",
@@ -113,7 +116,7 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
         key_written=written,
         mode=mode,
         register=_register(words.text),
-        articulation=beside.first(_ARTICULATION, anywhere=True),
+        articulation=beside.first(_ARTICULATION, anywhere=True) or beside.first(_PHRASING),
         dynamics=beside.first(_DYNAMICS),
         harmony=beside.first(_HARMONY, anywhere=True),
         genres=tuple(dict.fromkeys(m.concept for m in genres)),
@@ -223,13 +226,15 @@ def _excluded(words: Words, excluded: Sequence[Mention], wanted: Sequence[Mentio
     """(names or families to leave out, the texts they were said with)."""
     names = [m.concept for m in excluded]
     texts = [m.text.lower() for m in excluded]
-    said = {i for i, t in enumerate(words.tokens) if any(m.start <= t.start < m.end for m in excluded)}
+    # "no electric guitar" leaves other guitars alone; "no guitar" does not
+    said = {i for i, t in enumerate(words.tokens) for m in excluded if m.start <= t.start < m.end and " " in m.text}
     spans = [(i, i + 1) for i, t in enumerate(words.tokens) if any(f in FAMILY_WORDS for f in singulars(t.text))]
     for i in sorted(negated_tokens(words, spans) - said - {i for i, _ in spans if _wanted(words, i, wanted)}):
         for form in singulars(words.tokens[i].text):
             if form in FAMILY_WORDS:
                 names.append(FAMILY_WORDS[form])
-                texts.append(words.tokens[i].text)
+                if words.tokens[i].text not in {fold(t) for t in texts}:
+                    texts.append(words.tokens[i].text)
                 break
     folded = [t.text for t in words.tokens]
     if "drumless" in folded or "beatless" in folded:

@@ -84,8 +84,9 @@ NEGATIONS = frozenset(
 )
 NOT_EATEN = frozenset(
     "tree trees leaf leaves blossom blossoms flower flowers field fields grove groves orchard orchards vine vines bush "
-    "bushes plantation garden skin peel light lights sky glow color colour colored coloured hair eyes fingers walls "
-    "brown green jar jars dress paper candle candles wood forest street seller vendor picker pickers harvest plant plants "
+    "bushes plantation garden skin peel light lights sky glow color colour colored coloured hair eyes fingers "
+    "walls brown green jar jars dress paper candle candles wood forest street seller vendor picker pickers harvest "
+    "plant plants "
     "arbol arboles hoja hojas flor flores".split()
 )
 """Words that, after a food's name, make it something that is not eaten."""

@@ -31,6 +31,8 @@ def heads(words: Words, phrase: Phrase, inside: Sequence[Found]) -> bool:
     return max(f.last for f in inside) < phrase.last
 
 
+_FORMS = frozenset("soup salad stew sandwich noodles dessert rice bread pasta toast omelette".split())
+"""Dishes that taste of what they are made of."""
 _OF = frozenset("de del al a la el los las".split())
 _WITH = frozenset("with con in en on topped over sobre".split())
 _AND = frozenset("and y e plus".split())
@@ -56,8 +58,11 @@ def weigh_parts(words: Words, found: Sequence[Found]) -> list[Found]:
             continue
         between = [t.text for t in words.tokens[left.last : right.first]]
         if not between:
-            modifier, at = (right, b) if words.language == "es" else (left, a)
-            weighed[at] = replace(modifier, weight=0.3 * modifier.weight)
+            (head, h), (modifier, m) = ((left, a), (right, b)) if words.language == "es" else ((right, b), (left, a))
+            if head.concept.name in _FORMS:  # "arugula salad" tastes of arugula
+                weighed[h] = replace(head, weight=0.4 * head.weight)
+            else:
+                weighed[m] = replace(modifier, weight=0.4 * modifier.weight)
         elif len(between) <= 3 and (between[0] in _OF or between[0] in _WITH):
             weighed[b] = replace(right, weight=0.5)
         elif between[0] not in _AND or len(between) > 3:

@@ -48,7 +48,7 @@ class Band:
     bass: Player | None  # None: the chords player's low hand
     pads: tuple[Player, ...]
     kit: bool  # the groove's drums play
-    named_kit: bool  # the plan names drums
+    drummer: bool  # the plan names drums, or its genre is played with them
     percussion: tuple[str, ...]  # hand percussion that the plan names, keys of PERCUSSION
 
 
@@ -87,6 +87,8 @@ def assemble(plan: MusicPlan, knowledge: Knowledge) -> Band:
     if bass is None and ("chords" not in chords.sound.roles or chords.sustains):
         bass = _any(_ANY_BASS, exclusion, knowledge)
         bass = None if exclusion.instrument(bass.name) else bass
+    genre = knowledge.genres.get(plan.genre)
+    style = genre.style if genre else None
     named = tuple(dict.fromkeys(p.name for p in beaten if p.name in PERCUSSION)) if drums else ()
     return Band(
         lead=lead if lead.sound.program is not None else None,
@@ -94,7 +96,7 @@ def assemble(plan: MusicPlan, knowledge: Knowledge) -> Band:
         bass=bass,
         pads=tuple(p for p in rest if p is not chords)[:2],
         kit=drums and groove_of(plan, knowledge)[0] != "free",
-        named_kit=any(p.name in KITS for p in beaten),
+        drummer=not KITS.isdisjoint({*(p.name for p in beaten), *(style.accompaniment if style else ())}),
         percussion=named,
     )
 

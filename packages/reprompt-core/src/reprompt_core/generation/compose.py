@@ -12,7 +12,7 @@ from .melody import melody
 from .patterns import PERCUSSION, SNARE, Groove
 
 if TYPE_CHECKING:
-    from symusic.types import Score, Track
+    from symusic.core import ScoreTick, TrackTick
 
     from ..knowledge import Knowledge
 
@@ -26,6 +26,7 @@ _HELD = {"staccato": 0.35, "mixed": 0.7, "legato": 1.04}  # of the slot until th
 _STRUCK = _HELD | {"legato": 0.88}  # bass and struck chords: what is not let go is not heard to come again
 _CHORD_CENTRE = {"low": 46, "mid": 60, "high": 74}
 _BASS_CENTRE = {"low": 33, "mid": 38, "high": 44}
+_BASS_STRENGTH = {"low": 1.0, "mid": 0.85, "high": 0.7}  # high music stands on a light bass
 _DRUM_SECONDS = 0.7  # a stroke rings by itself; the note only has to let it
 _CRASH = 49
 
@@ -40,33 +41,34 @@ class _Note:
     strength: float
 
 
-def compose(plan: MusicPlan, *, seconds: float, seed: int, knowledge: "Knowledge") -> "Score":
+def compose(plan: MusicPlan, *, seconds: float, seed: int, knowledge: "Knowledge") -> "ScoreTick":
     """The music of a plan: tracks `lead`, `chords`, `bass`, `pad` and `drums`, those that it has.
 
     The Score lasts `seconds`: its last chord is held to the end, or struck once where the plan is staccato. The same
     plan, seconds and seed give the same notes.
     """
-    from symusic import Score, Tempo
+    from symusic.core import ScoreTick, TempoTick
 
     name, groove = groove_of(plan, knowledge)
     band = assemble(plan, knowledge)
     form = lay_out(plan, beats=groove.beats, seconds=seconds, seed=seed)
-    score = Score(TICKS)
-    score.tempos.append(Tempo(0, qpm=float(plan.tempo_bpm)))
+    score = ScoreTick(TICKS)
+    score.tempos.append(TempoTick(0, qpm=float(plan.tempo_bpm)))
     beating = band.kit or bool(band.percussion)
     if not beating and name != "free":
         groove = replace(groove, chords=_on_beats(groove, "xo"), bass=_on_beats(groove, "rr5r"))
     parts: list[tuple[str, Player | None, list[_Note]]] = []
     if band.lead:
-        parts.append(("lead", band.lead, _lead(plan, form, groove, seed)))
+        low = 12 if band.lead.sound.roles[0] == "bass" else 0  # a bass that leads stays a bass
+        parts.append(("lead", band.lead, _lead(plan, form, groove, seed, lower=low)))
     parts.append(
         ("chords", band.chords, _chords(plan, form, groove, held=band.chords.sustains and (beating or name == "free")))
     )
-    low = list(_bass(plan, form, groove))
+    bass = list(_bass(plan, form, groove))
     if band.bass:
-        parts.append(("bass", band.bass, low))
+        parts.append(("bass", band.bass, bass))
     else:
-        parts[-1][2].extend(low)  # the chords player's low hand
+        parts[-1][2].extend(bass)  # the chords player's low hand
     parts += [("pad", pad, _pad(plan, form, i)) for i, pad in enumerate(band.pads)]
     if beating:
         parts.append(("drums", None, _drums(plan, form, groove, band, seed)))
@@ -75,15 +77,15 @@ def compose(plan: MusicPlan, *, seconds: float, seed: int, knowledge: "Knowledge
     return score
 
 
-def _track(part: str, player: Player | None, notes: list[_Note], plan: MusicPlan) -> "Track":
-    from symusic import Note, Track
+def _track(part: str, player: Player | None, notes: list[_Note], plan: MusicPlan) -> "TrackTick":
+    from symusic.core import NoteTick, TrackTick
 
     program = player.sound.program if player else 0
-    track = Track(part, program or 0, player is None)
+    track = TrackTick(part, program or 0, player is None)
     for note in sorted(notes, key=lambda n: (n.start, n.pitch)):
         velocity = min(127, round(_VELOCITY[plan.dynamics] * note.strength))
         length = max(1, round(note.length * TICKS))
-        track.notes.append(Note(round(note.start * TICKS), length, note.pitch, velocity))
+        track.notes.append(NoteTick(round(note.start * TICKS), length, note.pitch, velocity))
     return track
 
 
@@ -103,11 +105,13 @@ def _final(plan: MusicPlan, form: Form) -> float:
     return min(1.0, form.tail) if plan.articulation == "staccato" else form.tail
 
 
-def _lead(plan: MusicPlan, form: Form, groove: Groove, seed: int) -> list[_Note]:
+def _lead(plan: MusicPlan, form: Form, groove: Groove, seed: int, *, lower: int) -> list[_Note]:
     *line, (start, _, pitch) = melody(plan, form, division=groove.division, seed=seed)
     held = _HELD[plan.articulation]
-    notes = [_Note(s, slot * held, p, 1.15 if s % groove.beats == 0 else 1.0) for s, slot, p in line]
-    return [*notes, _Note(start, _final(plan, form), pitch, 1.0)]
+    notes = [_Note(s, slot * held, p - lower, 1.15 if s % groove.beats == 0 else 1.0) for s, slot, p in line]
+    if plan.harmony == "dissonant":  # the chords lie below: what rubs must rub where the ear is
+        notes += [_Note(n.start, n.length, n.pitch - 1, 1.0) for n in notes if n.start == int(n.start)]
+    return [*notes, _Note(start, _final(plan, form), pitch - lower, 1.0)]
 
 
 def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[_Note]:
@@ -117,6 +121,7 @@ def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[
     if held and plan.articulation != "staccato":
         pattern = _every(groove, 2 if groove.beats == 4 else 3)
     lengths = _HELD if held else _STRUCK
+    louder = 1.15 if plan.harmony == "dissonant" else 1.0
     notes: list[_Note] = []
     broken = 0
     for bar, start, slot, char in _cells(pattern, groove, form):
@@ -127,18 +132,18 @@ def _chords(plan: MusicPlan, form: Form, groove: Groove, *, held: bool) -> list[
             first = order[broken % len(order)]
             pitches = [first, first + 1] if form.chords[bar].close else [first]
             broken += 1
-        notes += [_Note(start, slot * lengths[plan.articulation], p, _STRENGTH[char]) for p in pitches]
+        notes += [_Note(start, slot * lengths[plan.articulation], p, louder * _STRENGTH[char]) for p in pitches]
     last = voicing(form.chords[-1], centre)
     return notes + [_Note(form.body, _final(plan, form), p, 1.0) for p in last]
 
 
 def _bass(plan: MusicPlan, form: Form, groove: Groove) -> Iterator[_Note]:
-    centre = _BASS_CENTRE[plan.register]
+    centre, strength = _BASS_CENTRE[plan.register], _BASS_STRENGTH[plan.register]
     for bar, start, slot, char in _cells(groove.bass, groove, form):
         chord, following = form.chords[bar], form.chords[min(bar + 1, form.bars)]
         pitch = _bass_pitch(char, chord, following, centre)
-        yield _Note(start, slot * _STRUCK[plan.articulation], pitch, 1.0 if start == int(start) else 0.7)
-    yield _Note(form.body, _final(plan, form), _bass_pitch("r", form.chords[-1], form.chords[-1], centre), 1.0)
+        yield _Note(start, slot * _STRUCK[plan.articulation], pitch, strength * (1.0 if start == int(start) else 0.7))
+    yield _Note(form.body, _final(plan, form), _bass_pitch("r", form.chords[-1], form.chords[-1], centre), strength)
 
 
 def _bass_pitch(char: str, chord: Chord, following: Chord, centre: int) -> int:
@@ -178,8 +183,7 @@ def _drums(plan: MusicPlan, form: Form, groove: Groove, band: Band, seed: int) -
     ring = _DRUM_SECONDS * plan.tempo_bpm / 60
     notes: list[_Note] = []
     if band.kit:
-        # drums that nobody named stay behind the others
-        level = 1.0 if band.named_kit or not band.percussion else 0.7
+        level = 1.0 if band.drummer else 0.7  # drums that nobody named stay behind the others
         for key, pattern in groove.drums.items():
             notes += [
                 _Note(start, ring, key, level * _STRENGTH[char])
@@ -195,15 +199,14 @@ def _drums(plan: MusicPlan, form: Form, groove: Groove, band: Band, seed: int) -
         for key, pattern in PERCUSSION[name].items():
             strokes = _on_eighths(pattern, groove)
             notes += [_Note(s, ring, key, _STRENGTH[c]) for _, s, _, c in _cells(strokes, groove, form)]
-    return [n for n in notes if n.start <= form.body]
+    return notes
 
 
 def _on_eighths(pattern: str, groove: Groove) -> str:
     """A pattern of two cells to the beat on the groove's own cells; the second falls on the last triplet in three."""
-    off = 2
     cells = ["."] * (groove.beats * groove.division)
     for i, char in enumerate(pattern[: 2 * groove.beats]):
-        cells[i // 2 * groove.division + (off if i % 2 else 0)] = char
+        cells[i // 2 * groove.division + 2 * (i % 2)] = char
     return "".join(cells)
 
 

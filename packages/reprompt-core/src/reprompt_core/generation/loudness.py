@@ -58,7 +58,7 @@ def _quadratic(z: npt.NDArray[np.complex128], a: float, b: float, c: float) -> n
 def k_weighted(samples: Samples, rate: int) -> Samples:
     """The samples [channels, n] through the K-weighting filter."""
     size = _padded(samples, rate)
-    return _filtered(np.fft.rfft(samples, size) * _k_response(size, rate), size, samples.shape[-1])
+    return _filtered(_spectrum(samples, size) * _k_response(size, rate), size, samples.shape[-1])
 
 
 def _padded(samples: Samples, rate: int) -> int:
@@ -66,8 +66,12 @@ def _padded(samples: Samples, rate: int) -> int:
     return fast_length(samples.shape[-1] + rate // 4)
 
 
+def _spectrum(samples: Samples, size: int) -> Spectrum:
+    return np.fft.rfft(samples, size).astype(np.complex64, copy=False)
+
+
 def _filtered(spectrum: Spectrum, size: int, n: int) -> Samples:
-    return np.fft.irfft(spectrum, size)[..., :n]
+    return np.fft.irfft(spectrum, size)[..., :n].astype(np.float32, copy=False)
 
 
 def loudness(samples: Samples, rate: int) -> float:
@@ -169,7 +173,7 @@ def _between(gain: Samples, n: int) -> Samples:
     """The gain [n] of samples: lines from the middle of each block [m] to the next."""
     ends = np.concatenate([gain[:1], (gain[:-1] + gain[1:]) / 2, gain[-1:]])
     ramp = ((np.arange(_LIMITER_BLOCK) + 0.5) / _LIMITER_BLOCK).astype(np.float32)
-    return (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)[:n]
+    return (ends[:-1, None] + np.diff(ends)[:, None] * ramp).reshape(-1)[:n].astype(np.float32, copy=False)
 
 
 def normalise(
@@ -183,7 +187,7 @@ def normalise(
     blocks = -(-n // _LIMITER_BLOCK)
     size = _padded(samples, rate)
     weighting = _k_response(size, rate)
-    spectrum = np.fft.rfft(samples, size)
+    spectrum = _spectrum(samples, size)
     energy = _energy(_filtered(spectrum * weighting, size, blocks * _LIMITER_BLOCK), _LIMITER_BLOCK)
     before = _gated_blocks(energy, rate)
     if before == float("-inf"):
@@ -203,5 +207,5 @@ def normalise(
         limit_db -= over + 0.05
     else:
         limited = limited * np.float32(10 ** (-max(0.0, true_peak(limited) - ceiling) / 20))
-    weighted = _filtered(np.fft.rfft(limited, size) * weighting, size, n)
+    weighted = _filtered(_spectrum(limited, size) * weighting, size, n)
     return limited, _gated(weighted, rate), true_peak(limited)

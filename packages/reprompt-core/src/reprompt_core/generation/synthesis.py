@@ -5,8 +5,9 @@ and mixed by its gain here, and the balance of the parts is made from what they 
 """
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from ..errors import AudioError
 from .loudness import fast_length
 
 if TYPE_CHECKING:
-    from symusic.types import Score, Track
+    from symusic.core import ScoreTick, Synthesizer, TrackTick
 
     from ..types import MusicPlan
 
@@ -53,11 +54,11 @@ def soundfont() -> Path:
     return path
 
 
-def mix(score: "Score", *, seconds: float) -> npt.NDArray[np.float32]:
+def mix(score: "ScoreTick", *, seconds: float) -> npt.NDArray[np.float32]:
     """The Score played: float32 [2, seconds * 32000], parts balanced, velocities heard, nothing normalised."""
-    from symusic import Synthesizer
+    from symusic.core import Synthesizer
 
-    synthesizer = Synthesizer(sf_path=str(soundfont()), sample_rate=SAMPLE_RATE, quality=_QUALITY)
+    synthesizer = Synthesizer(str(soundfont()), SAMPLE_RATE, _QUALITY)
     n = round(seconds * SAMPLE_RATE)
     mixed = np.zeros((2, n), np.float32)
     for track in score.tracks:
@@ -65,7 +66,9 @@ def mix(score: "Score", *, seconds: float) -> npt.NDArray[np.float32]:
         layers = list(_layers(synthesizer, score, track, n))
         if not layers:
             continue
-        full = layers[0][1] if len(layers) == 1 else sum((s for _, s in layers[1:]), layers[0][1])
+        full = np.zeros((2, n), np.float32)
+        for _, samples in layers:
+            full += samples
         scale = _LEVEL * 10 ** (level / 20) / max(_active_rms(full), 1e-6)
         sides = np.array([[np.cos((1 + place) * np.pi / 4)], [np.sin((1 + place) * np.pi / 4)]]) * np.sqrt(2)
         for velocity, samples in layers:
@@ -73,20 +76,21 @@ def mix(score: "Score", *, seconds: float) -> npt.NDArray[np.float32]:
     return mixed
 
 
-def _layers(synthesizer: Any, score: "Score", track: "Track", n: int) -> Any:
+def _layers(
+    synthesizer: "Synthesizer", score: "ScoreTick", track: "TrackTick", n: int
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """(velocity, float32 [2, n]) for each velocity of a track."""
-    from symusic import Score, Track
+    from symusic.core import ScoreTick, TrackTick
 
-    velocities = sorted({note.velocity for note in track.notes})
-    for velocity in velocities:
-        alone = Score(score.ticks_per_quarter)
+    for velocity in sorted({note.velocity for note in track.notes}):
+        alone = ScoreTick(score.ticks_per_quarter)
         alone.tempos = score.tempos
-        part = Track(track.name, track.program, track.is_drum)
+        part = TrackTick(track.name, track.program, track.is_drum)
         for note in track.notes:
             if note.velocity == velocity:
                 part.notes.append(note)
         alone.tracks.append(part)
-        played = np.asarray(synthesizer.render(alone, stereo=True), np.float32)[:, :n]
+        played = synthesizer.render(alone, True)[:, :n]
         samples = np.zeros((2, n), np.float32)
         samples[:, : played.shape[1]] = played
         yield velocity, samples
@@ -115,7 +119,7 @@ def finish(samples: npt.NDArray[np.float32], plan: "MusicPlan", *, fade_s: float
     wet = _ROOM_LEVEL * distance * (0.5 if plan.articulation == "staccato" else 1)
     response = shelf.astype(np.float32) * (1 + np.float32(wet) * np.fft.rfft(_room(), size))
     played = np.fft.irfft(np.fft.rfft(samples, size) * response, size)[:, :n]
-    return played * _fade(n, fade_s)
+    return played.astype(np.float32, copy=False) * _fade(n, fade_s)
 
 
 def _room() -> npt.NDArray[np.float32]:
