@@ -17,7 +17,7 @@ from .encoder import Encoder, Vectors
 from .knowledge import Concept, Knowledge, Sense
 from .phrases import Phrase, negated_tokens, phrases
 from .types import TASTES, Mention, Senses
-from .vocabulary import CUES, GROUP_OF, NOT_EATEN, PREPOSITIONS, SOUND_WORDS
+from .vocabulary import CUES, EATING, GROUP_OF, NOT_EATEN, PREPOSITIONS, SOUND_WORDS
 from .weighing import Found, describe, heads, weigh_parts
 from .words import Token, Words
 
@@ -27,6 +27,7 @@ _NEIGHBOURS = 6
 _SHARPNESS = 0.06  # softmax temperature over cosines: small means the nearest neighbour dominates
 _NEAR_FOOD = 0.28  # least cosine of an unknown phrase that is clearly eaten or drunk
 _NEAR_PART = 0.5  # least cosine of a phrase that holds a food's name: below, the name alone is trusted
+_NEAR_BESIDE = 0.4  # the same where a dish is named elsewhere in the text
 _NEAR_GUESS = 0.42  # least cosine of the phrase that may be the dish when nothing says so
 _NEAR = 0.47  # least cosine of any other unknown phrase
 _NEAR_TEXT = 0.30  # least cosine of the whole text when nothing in it was recognised
@@ -212,7 +213,8 @@ class Reader:
         for phrase, vector in zip(unknown, vectors, strict=True):
             inside = [f for f in named if phrase.first <= f.first < phrase.last and f.mention.kind in {"food", "drink"}]
             if phrase.eaten or inside:
-                near = self._near(words, phrase, vector, self._edible, _NEAR_PART if inside else _NEAR_FOOD)
+                least = _NEAR_PART if inside else _NEAR_BESIDE if "food" in groups else _NEAR_FOOD
+                near = self._near(words, phrase, vector, self._edible, least)
                 if near and inside and not heads(words, phrase, inside):
                     near = replace(near, weight=0.5)
                 found += [near] if near else []
@@ -285,4 +287,4 @@ def _edible_here(tokens: Sequence[Token], first: int, last: int) -> bool:
     if last < len(tokens) and tokens[last].clause == tokens[first].clause and tokens[last].text in NOT_EATEN:
         return False
     before = [t.text for t in tokens[max(first - 2, 0) : first] if t.clause == tokens[first].clause]
-    return not (len(before) == 2 and before[0] in NOT_EATEN and before[1] in {"de", "del", "of"})
+    return not (len(before) == 2 and before[0] in NOT_EATEN - EATING and before[1] in {"de", "del", "of"})

@@ -63,6 +63,8 @@ def weigh_parts(words: Words, found: Sequence[Found]) -> list[Found]:
                 weighed[h] = replace(head, weight=0.4 * head.weight)
             else:
                 weighed[m] = replace(modifier, weight=0.4 * modifier.weight)
+        elif between[0] in _OF and len(between) <= 2 and left.concept.name in _FORMS:
+            weighed[a] = replace(left, weight=0.4 * left.weight)  # "ensalada de escarola"
         elif len(between) <= 3 and (between[0] in _OF or between[0] in _WITH):
             weighed[b] = replace(right, weight=0.5)
         elif between[0] not in _AND or len(between) > 3:
