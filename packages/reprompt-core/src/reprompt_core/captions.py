@@ -81,11 +81,11 @@ def _marginal_relevance(relevance: Vectors, likeness: Vectors, keep: int) -> lis
         keep: how many.
     """
     picked: list[int] = []
-    rest = list(range(len(relevance)))
-    while rest and len(picked) < keep:
-        scores = [
-            _RELEVANCE * relevance[i] - (1 - _RELEVANCE) * (float(likeness[i, picked].max()) if picked else 0.0)
-            for i in rest
-        ]
-        picked.append(rest.pop(int(np.argmax(scores))))
+    nearest = np.zeros(len(relevance))  # likeness to the likest of those picked
+    open_ = np.ones(len(relevance), bool)
+    for _ in range(min(keep, len(relevance))):
+        scores = _RELEVANCE * relevance - (1 - _RELEVANCE) * nearest
+        picked.append(int(np.argmax(np.where(open_, scores, -np.inf))))
+        open_[picked[-1]] = False
+        nearest = np.maximum(nearest, likeness[:, picked[-1]])
     return picked

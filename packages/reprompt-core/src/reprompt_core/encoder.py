@@ -21,7 +21,8 @@ __all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "find_bundle", "fingerprint"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
-FORMAT = 2
+FORMAT = 3
+_BATCH = {"fp32": 32, "int8": 1}  # texts in one run of the model
 
 _REQUIRED = {
     "format": int,
@@ -106,14 +107,14 @@ class Encoder:
         """int8 or fp32."""
         return self._manifest["precision"]
 
-    def encode(self, texts: Sequence[str], *, batch: int = 32) -> tuple[Vectors, list[int]]:
+    def encode(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
         """Unit vectors of the texts, and which texts were cut.
 
-        Texts of like length share a batch, so that little is spent on padding; the result keeps the order.
+        The vector of a text never depends on the others. In fp32 texts of like length share a run of the model; in
+        int8 each has its own, since the activations of a run share one scale.
 
         Args:
             texts: any number of texts; one over the model's limit is cut there.
-            batch: texts in one run of the model.
 
         Returns:
             vectors [len(texts), dimensions] float32, L2-normalised, and the numbers of the texts that were cut.
@@ -127,7 +128,7 @@ class Encoder:
         ids = [
             e.ids if len(e.ids) <= self.max_length else [*e.ids[: self.max_length - 1], e.ids[-1]] for e in encodings
         ]
-        for rows in _batches([len(i) for i in ids], batch):
+        for rows in _batches([len(i) for i in ids], _BATCH[self.precision]):
             width = max(len(ids[r]) for r in rows)
             input_ids = np.zeros((len(rows), width), np.int64)  # [rows, tokens]
             mask = np.zeros((len(rows), width), np.int64)
@@ -163,7 +164,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     ]
     if wrong:
         raise EncoderError(_broken(folder, f"{MANIFEST} lacks {wrong if wrong is not True else 'everything'}"))
-    if manifest["format"] != FORMAT or manifest["pooling"] != "mean" or manifest["dimensions"] < 1:
+    known = manifest["format"] == FORMAT and manifest["pooling"] == "mean" and manifest["precision"] in _BATCH
+    if not known or manifest["dimensions"] < 1:
         raise EncoderError(_broken(folder, f"{MANIFEST} is of a format this version does not know"))
     files: dict[str, Any] = manifest["files"]
     if not {"model.onnx", "tokenizer.json"} <= set(files):
@@ -175,6 +177,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         if file_sha256(path) != expected:
             raise EncoderError(_broken(folder, f"{name} is not the file that {MANIFEST} describes (sha256 differs)"))
     return manifest
+
+
+def _of_another_format(folder: Path) -> bool:
+    """Whether another version of this package made the bundle: one in the cache is then made anew."""
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return isinstance(manifest["format"], int) and manifest["format"] != FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # broken: to be told, not to be replaced in silence
 
 
 def _broken(folder: Path, why: str) -> str:
@@ -198,7 +209,7 @@ def find_bundle(settings: Settings) -> Path:
             raise EncoderError(_broken(settings.encoder, f"there is no {MANIFEST} in it"))
         return settings.encoder
     cached = settings.cache_dir / "encoder"
-    if (cached / MANIFEST).is_file():
+    if (cached / MANIFEST).is_file() and not _of_another_format(cached):
         return cached
     from . import encoder_build  # its imports are needed once in a machine's life
 

@@ -1,8 +1,8 @@
 """Making an encoder bundle: exported from a Sentence-Transformers model, or fetched ready-made from its hub.
 
-The export uses torch's own ONNX exporter (optimum holds transformers back). Weights are quantised to int8 in blocks
-of 32, activations by row: measured on 600 MusicCaps captions, mean cosine to fp32 .9997 and overlap@10 .98, where
-dynamic quantisation per channel gives .993 and .86, and a vector that changes with the texts it shares a batch with.
+The export uses torch's own ONNX exporter (optimum holds transformers back). Weights are quantised to int8 per
+channel: mean cosine to fp32 .993, where per-tensor quantisation gave .959. Weights in blocks (MatMulNBits, 8 bits of
+64) came to .9995 and do not care for the batch, but a sentence took 4.6 ms instead of 2.8.
 """
 
 import contextlib
@@ -186,24 +186,11 @@ def _export(transformer: Any, path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
-    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    weights: Any = MatMulNBitsQuantizer(onnx.load(path), bits=8, block_size=32, is_symmetric=True, accuracy_level=4)
-    weights.process()
     quantised = path.with_suffix(".int8")
-    weights.model.save_model_to_file(str(quantised), False)
-    # the table of token embeddings is half of the file
-    quantize_dynamic(
-        quantised,
-        path,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=["Gather"],
-        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
-    )
-    quantised.unlink()
+    quantize_dynamic(path, quantised, weight_type=QuantType.QInt8, per_channel=True)
+    quantised.replace(path)
 
 
 def _weights_sha256(transformer: Any) -> str:
@@ -251,7 +238,6 @@ def _new_folder(folder: Path) -> Generator[Path]:
 
 _LOUD = (
     "torch", "torch.onnx", "transformers", "root", "onnxscript", "onnx_ir",
-    "onnxruntime.quantization.matmul_nbits_quantizer",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Which genres may be chosen unasked, and how well each fits a pace, a feeling, and the habits that are wanted."""
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,10 @@ class GenreChoices:
             )
             for c, s in zip(genres, styles, strict=True)
         ]
+        self._index = {g.name: i for i, g in enumerate(self.genres)}
+        self._leading = _rows_by(g.lead for g in self.genres)
+        self._playing = _rows_by(g.played for g in self.genres)
+        self._led_by = _rows_by(g.lead_families for g in self.genres)
         self._low, self._high = np.array([s.tempo for s in styles], float).T
         self._valence = np.array([c.valence or 0.0 for c in genres])
         self._arousal = np.array([c.arousal or 0.0 for c in genres])
@@ -61,6 +66,21 @@ class GenreChoices:
             for value in PARAMETERS[p] or ()
         }
 
+    def suit(
+        self, totals: Mapping[str, float], *, leads: Collection[str], avoid: Collection[str]
+    ) -> npt.NDArray[np.float64]:
+        """How much votes [genres] for genres and instruments, and families to avoid, speak for each genre."""
+        scores = np.full(len(self.genres), -0.24)  # what nobody votes for stands back
+        for name, weight in totals.items():
+            if name in self._index:
+                scores[self._index[name]] = 1.6 * weight
+        for weight, rows_of in ((0.2, self._playing), (0.15, self._leading)):
+            rows = {row for name in leads for row in rows_of.get(name, ())}
+            scores[list(rows)] += weight
+        for family in avoid:
+            scores[self._led_by.get(family, [])] -= 0.2
+        return scores
+
     def fit(self, *, pace: float, senses: Senses, wanted: dict[str, tuple[str, float]]) -> npt.NDArray[np.float64]:
         """How well each genre [genres] fits the pace, the feeling, and the (value, strength) wanted of its habits."""
         target = target_bpm(pace)
@@ -71,6 +91,15 @@ class GenreChoices:
             if (parameter, value) in self._agrees:
                 scores += 0.25 * min(strength, 1.0) * self._agrees[parameter, value]
         return scores
+
+
+def _rows_by(groups: Iterable[Collection[str]]) -> dict[str, list[int]]:
+    """For each name the rows of the groups that hold it."""
+    rows: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        for name in group:
+            rows.setdefault(name, []).append(row)
+    return rows
 
 
 def target_bpm(pace: float) -> float:

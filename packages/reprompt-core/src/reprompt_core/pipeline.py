@@ -116,17 +116,32 @@ class Pipeline:
         """The same for several texts, faster; a text that cannot be used gives its error in its place."""
         _check_options(mode, refiner)
         self._check_open()
+        batches = [[_checked(t) for t in texts[i : i + _BATCH]] for i in range(0, len(texts), _BATCH)]
         answers: list[Reprompt | PromptError] = []
-        for start in range(0, len(texts), _BATCH):
-            answers += await self._answer_batch(texts[start : start + _BATCH], mode)
+        reading: asyncio.Task[tuple[list[Reading], float]] | None = None
+        try:
+            for number, batch in enumerate(batches):
+                readings, each = await (reading or self._read(batch))
+                # the next batch is read while this one is answered
+                following = batches[number + 1 : number + 2]
+                reading = asyncio.create_task(self._read(following[0])) if following else None
+                answers += await self._answer_batch(batch, readings, each, mode)
+        finally:
+            if reading is not None and not reading.done():
+                await asyncio.wait([reading])
         return answers
 
-    async def _answer_batch(self, texts: Sequence[str], mode: Mode) -> list[Reprompt | PromptError]:
+    async def _read(self, batch: Sequence[Words | PromptError]) -> tuple[list[Reading], float]:
+        """The readings of the usable texts, and the seconds that each took."""
         started = time.perf_counter()
-        checked = [_checked(text) for text in texts]
-        good = [c for c in checked if isinstance(c, Words)]
+        good = [c for c in batch if isinstance(c, Words)]
         readings = await asyncio.to_thread(self._reader.read_many, good)
-        each = (time.perf_counter() - started) / max(len(good), 1)
+        return readings, (time.perf_counter() - started) / max(len(good), 1)
+
+    async def _answer_batch(
+        self, checked: Sequence[Words | PromptError], readings: Sequence[Reading], each: float, mode: Mode
+    ) -> list[Reprompt | PromptError]:
+        good = [c for c in checked if isinstance(c, Words)]
         try:
             async with asyncio.TaskGroup() as group:  # when one fails, the others are not left behind
                 tasks = [

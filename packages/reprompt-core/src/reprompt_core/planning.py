@@ -169,16 +169,12 @@ class Planner:
         wanted |= {p: (v, 1.0) for p, v in (("mode", stated.mode), ("dynamics", stated.dynamics)) if v}
         leads = set(_totals(votes, "lead")) | {name for name, _ in stated.instruments}
         scores = self._choices.fit(pace=pace, senses=senses, wanted=wanted)
+        scores += self._choices.suit(totals, leads=leads, avoid=_totals(votes, "avoid"))
         scores += 0.1 * np.random.default_rng(seed).random(len(scores))
-        for i, choice in enumerate(self._choices.genres):
-            scores[i] += 1.6 * totals.get(choice.name, -0.15)
-            if leads:
-                scores[i] += 0.2 * (not leads.isdisjoint(choice.played)) + 0.15 * (not leads.isdisjoint(choice.lead))
-            if exclusion:
-                left_out = sum(exclusion.instrument(i) for i in choice.lead)
+        if exclusion:
+            for i, choice in enumerate(self._choices.genres):
+                left_out = sum(exclusion.instrument(name) for name in choice.lead)
                 scores[i] -= 9.0 if exclusion.genre(choice.name) else 0.3 * left_out
-        for family in _totals(votes, "avoid"):
-            scores -= 0.2 * np.array([family in c.lead_families for c in self._choices.genres])
         return self._choices.genres[int(np.argmax(scores))].name
 
     def _mode(self, votes: Sequence[Reason], stated: Stated, style: MusicStyle) -> str:
@@ -406,7 +402,7 @@ def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Kn
         *(("timbre", timbre) for timbre in plan.timbres),
     ):
         if parameter == "tempo" and not any(v.status == "stated" and v.parameter == "tempo" for v in kept.values()):
-            because = f"usual for {genre}: {style.tempo[0]}-{style.tempo[1]} BPM"
+            because = f"what the pace asks for, near the {style.tempo[0]}-{style.tempo[1]} BPM of {genre}"
             kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
         elif (parameter, value) not in reasoned and parameter not in {"tempo", "rhythm"}:
             because = f"usual for {genre}" if parameter not in {"register", "harmony"} else "nothing asks for another"

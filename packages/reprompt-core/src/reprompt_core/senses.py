@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from .encoder import Encoder, Vectors
-from .knowledge import Concept, Knowledge, Sense
+from .knowledge import Concept, Knowledge, Match, Sense
 from .phrases import Phrase, negated_tokens, phrases
 from .types import TASTES, Mention, Senses
 from .vocabulary import CUES, EATING, GROUP_OF, NOT_EATEN, PREPOSITIONS, SOUND_WORDS
@@ -87,8 +87,9 @@ class Reader:
 
     def read_many(self, texts: Sequence[Words]) -> list[Reading]:
         """The senses of several texts, encoded in one batch."""
-        named = [self._by_name(words) for words in texts]
-        unknown = [self._unknown(words, found) for words, found in zip(texts, named, strict=True)]
+        matches = [self._knowledge.lexicon.find(words.tokens, language=words.language) for words in texts]
+        named = [self._by_name(words, found) for words, found in zip(texts, matches, strict=True)]
+        unknown = [self._unknown(*each) for each in zip(texts, matches, named, strict=True)]
         vectors, cut = self._encode(texts, unknown)
         readings: list[Reading] = []
         for i, words in enumerate(texts):
@@ -115,9 +116,8 @@ class Reader:
 
     # -- by name -------------------------------------------------------------------------------------------------
 
-    def _by_name(self, words: Words) -> list[Found]:
+    def _by_name(self, words: Words, matches: Sequence[Match]) -> list[Found]:
         tokens = words.tokens
-        matches = self._knowledge.lexicon.find(tokens, language=words.language)
         cued = [(i, group) for i, t in enumerate(tokens) for group in CUES.get(t.text, ())]
         sure = [  # the groups that each match certainly speaks of
             {GROUP_OF[self._kind(s)] for s in m.senses if not s.everyday} for m in matches
@@ -180,14 +180,14 @@ class Reader:
 
     # -- by nearness ---------------------------------------------------------------------------------------------
 
-    def _unknown(self, words: Words, found: Sequence[Found]) -> list[Phrase]:
+    def _unknown(self, words: Words, matches: Sequence[Match], found: Sequence[Found]) -> list[Phrase]:
         """The phrases to be understood by nearness: what is eaten always, the rest only where little was named.
 
         A name that was refused (an everyday word, a tree) is no unknown word either, nor is what stands beside it.
         """
         covered = {i for f in found for i in range(f.first, f.last)}
         refused: set[int] = set()
-        for match in self._knowledge.lexicon.find(words.tokens):
+        for match in matches:
             if match.first not in covered:
                 refused.update(range(match.first, match.last))
                 refused.update(i for i in (match.first - 2, match.last) if _not_eaten(words, i))

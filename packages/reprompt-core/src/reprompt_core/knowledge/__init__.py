@@ -4,7 +4,7 @@ The CSV files beside this module are written and reviewed by hand; `vectors.npz`
 `python -m reprompt_core.knowledge.build` and tied to the encoder by its fingerprint.
 """
 
-from .concepts import KINDS, Concept, InstrumentSound, Lexicon, MusicStyle, Sense, load_concepts
+from .concepts import KINDS, Concept, InstrumentSound, Lexicon, Match, MusicStyle, Sense, load_concepts
 from .correspondences import Correspondence, load_correspondences
 from .loader import Knowledge
 
@@ -15,6 +15,7 @@ __all__ = [
     "InstrumentSound",
     "Knowledge",
     "Lexicon",
+    "Match",
     "MusicStyle",
     "Sense",
     "load_concepts",
