@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ __all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "find_bundle", "fingerprint"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
 FORMAT = 3
+_MANY = 16  # runs of the model from which on they are spread over the threads
 _BATCH = {"fp32": 32, "int8": 1}  # texts in one run of the model
 
 _REQUIRED = {
@@ -67,11 +70,10 @@ class Encoder:
     """
 
     def __init__(self, folder: Path, *, threads: int = 1) -> None:
-        # tens of milliseconds and megabytes: only for those who encode
-        import onnxruntime as ort
         from tokenizers import Tokenizer
 
         self.folder = folder
+        self._threads = threads
         manifest = self._manifest = _read_manifest(folder)
         self.fingerprint = fingerprint(manifest)
         self.dimensions: int = manifest["dimensions"]
@@ -80,15 +82,7 @@ class Encoder:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             self._tokenizer.no_padding()
             self._tokenizer.no_truncation()
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-            # its threads must not go on spinning after a call: the database needs the cores then
-            options.add_session_config_entry("session.force_spinning_stop", "1")
-            options.log_severity_level = 3
-            self._session: Any = ort.InferenceSession(
-                str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = self._open(threads)
         except Exception as e:  # both libraries raise bare Exceptions of their own
             raise EncoderError(_broken(folder, f"it cannot be loaded ({e})")) from e
         self._inputs = {i.name for i in self._session.get_inputs()}
@@ -96,6 +90,23 @@ class Encoder:
         known = {"input_ids", "attention_mask"} <= self._inputs <= {"input_ids", "attention_mask", "token_type_ids"}
         if not known or len(shape) not in {2, 3} or shape[-1] != self.dimensions:
             raise EncoderError(_broken(folder, f"its model takes {sorted(self._inputs)} and gives {shape}"))
+
+    def _open(self, threads: int) -> Any:
+        # tens of milliseconds and megabytes: only for those who encode
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # its threads must not go on spinning after a call: the database needs the cores then
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.log_severity_level = 3
+        return ort.InferenceSession(str(self.folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+
+    @cached_property
+    def _bulk(self) -> Any:
+        """A session for many texts at once: one thread for each text beats all threads for one (2.3 ms for 2.8)."""
+        return self._open(1) if self._threads > 1 else self._session
 
     @property
     def model(self) -> str:
@@ -128,7 +139,10 @@ class Encoder:
         ids = [
             e.ids if len(e.ids) <= self.max_length else [*e.ids[: self.max_length - 1], e.ids[-1]] for e in encodings
         ]
-        for rows in _batches([len(i) for i in ids], _BATCH[self.precision]):
+        batches = _batches([len(i) for i in ids], _BATCH[self.precision])
+        session = self._session if len(batches) < _MANY else self._bulk
+
+        def run(rows: list[int]) -> None:
             width = max(len(ids[r]) for r in rows)
             input_ids = np.zeros((len(rows), width), np.int64)  # [rows, tokens]
             mask = np.zeros((len(rows), width), np.int64)
@@ -136,10 +150,17 @@ class Encoder:
                 input_ids[i, : len(ids[r])] = ids[r]
                 mask[i, : len(ids[r])] = 1
             feed = {"input_ids": input_ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
-            states = self._session.run(None, {k: v for k, v in feed.items() if k in self._inputs})[0]
+            states = session.run(None, {k: v for k, v in feed.items() if k in self._inputs})[0]
             if states.ndim == 3:  # the mean over the tokens of each text
                 states = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
             vectors[rows] = states
+
+        if session is self._session:
+            for rows in batches:
+                run(rows)
+        else:
+            with ThreadPoolExecutor(self._threads) as workers:
+                list(workers.map(run, batches))
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors, cut
 
