@@ -24,7 +24,7 @@ __all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "find_bundle", "fingerprint"]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
 FORMAT = 3
-_MANY = 16  # runs of the model from which on they are spread over the threads
+_MANY = 32  # runs of the model from which on they are spread over the threads
 _BATCH = {"fp32": 32, "int8": 1}  # texts in one run of the model
 
 _REQUIRED = {

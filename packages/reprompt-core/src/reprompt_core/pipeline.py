@@ -27,7 +27,7 @@ __all__ = ["Pipeline", "Refiner", "reprompt", "transform"]
 
 Refiner = Literal["auto", "rules"]
 _T = TypeVar("_T")
-_BATCH = 64  # texts encoded at once by `reprompt_many`
+_BATCH = 32  # texts encoded at once by `reprompt_many`
 
 
 class Pipeline:

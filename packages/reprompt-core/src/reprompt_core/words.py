@@ -136,9 +136,11 @@ class Words:
     @cached_property
     def language(self) -> str:
         """ISO 639-1 code guessed from script and function words; "und" when nothing tells."""
-        for pattern, code in _SCRIPTS:
-            if len(pattern.findall(self.text)) * 3 > sum(c.isalpha() for c in self.text):
-                return code
+        if not self.text.isascii():
+            letters = sum(c.isalpha() for c in self.text)
+            for pattern, code in _SCRIPTS:
+                if len(pattern.findall(self.text)) * 3 > letters:
+                    return code
         votes: dict[str, float] = {}
         for token in self.tokens:
             codes = _LANGUAGES_OF.get(token.text, ())
