@@ -461,10 +461,10 @@ def test_reembedding_that_fails_changes_nothing(url: str, encoder: Encoder, othe
         pass
 
     class Failing(Encoder):
-        def encode(self, texts: Any, *, batch: int = 32) -> Any:
+        def encode(self, texts: Any) -> Any:
             if "third" in texts:
                 raise Interrupted
-            return super().encode(texts, batch=batch)
+            return super().encode(texts)
 
     async def work(database: Database) -> None:
         texts = ["first", "second", "third"]
