@@ -8,6 +8,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --frozen
 PYTHON ?= python3
 ENCODER := build/encoder
+DEMO := "I'm at the food court about to eat a bowl of spicy ramen. It's noisy and the neon signs are bright."
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
 .PHONY: help demo test lint format types bench build build-reprompt clean sync
@@ -27,7 +28,8 @@ $(ENCODER)/encoder.json: | sync
 	@REPROMPT_OFFLINE=1 $(RUN) reprompt encoder build --output $(ENCODER)
 
 demo: sync $(ENCODER)/encoder.json ## words to a prompt with its reasons, and a sound: demo.wav
-	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt --why --audio demo.wav "I'm at the food court about to eat a bowl of spicy ramen. It's noisy and the neon signs are bright."
+	@echo $(DEMO)
+	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt --why --audio demo.wav $(DEMO)
 
 test: sync $(ENCODER)/encoder.json ## all tests
 	$(RUN) pytest -n 2 --dist loadgroup

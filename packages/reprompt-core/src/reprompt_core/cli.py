@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from .errors import PromptError, RepromptError, SettingsError
+from .errors import AudioError, PromptError, RepromptError, SettingsError
 from .settings import Settings
 from .types import Reprompt
 
@@ -52,7 +52,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Turn what you say - a scene, a mood, a dish, some music - into a prompt for a text-to-music model. Write "
-    '`reprompt "a bowl of ramen under neon signs"`.',
+    '`reprompt "a bowl of ramen under neon signs"`; `reprompt say --help` lists the options.',
 )
 encoder_app = typer.Typer(help="The sentence encoder.", no_args_is_help=True, rich_markup_mode=None)
 corpus_app = typer.Typer(help="The captions that can be searched.", no_args_is_help=True, rich_markup_mode=None)
@@ -132,7 +132,10 @@ async def _say_one(
     if audio is not None:
         from .generation import check_audio_path
 
-        check_audio_path(audio)
+        try:
+            check_audio_path(audio)
+        except AudioError as e:  # an option with a value that cannot be used
+            raise SettingsError(str(e)) from e
     from .pipeline import Pipeline  # half a second of imports: after the words were looked at
 
     with _status("Starting"):
