@@ -3,11 +3,17 @@
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# a job that was started in the background ignores Ctrl-C, and so would every process that the tests start
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent
 BUNDLE = ROOT / "build" / "encoder"
