@@ -5,8 +5,7 @@ The person's own music words beat all votes. What the votes leave open comes fro
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from .exclusion import Exclusion
 from .genres import MINOR_LIKE, MODERATE_BPM, GenreChoices, target_bpm
 from .knowledge import InstrumentSound, Knowledge, MusicStyle
 from .knowledge.correspondences import PARAMETERS
+from .reasons import reasons_for
 from .types import Caption, MusicPlan, Reason, Senses, Stated
 from .votes import caption_votes, sense_votes, stated_votes
 from .words import Words
@@ -140,7 +140,7 @@ class Planner:
             timbres=self._timbres(votes, stated, genre, exclusion),
             exclude=tuple(dict.fromkeys(stated.exclude_texts)),
         )
-        return plan, _reasons([*stated_votes(stated), *votes], plan, genre, self._knowledge)
+        return plan, reasons_for([*stated_votes(stated), *votes], plan, genre, self._knowledge)
 
     def _pace(self, votes: Sequence[Reason], stated: Stated) -> float:
         """From -1 (slow) to 1 (fast)."""
@@ -335,81 +335,6 @@ def _tempo(stated: Stated, style: MusicStyle, pace: float, *, asked: bool) -> in
     return round(target)
 
 
-def _instruments(reasons: Iterable[Reason]) -> list[tuple[str, str]]:
-    return [(r.parameter, r.value) for r in reasons if r.parameter == "instrument"]
-
-
 def _alike(name: str, others: Sequence[str]) -> bool:
     """Whether the name shares its main word with another: two pianos, two basses."""
     return any(name.split()[-1] == o.split()[-1] or name in o or o in name for o in others)
-
-
-def _reasons(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Knowledge) -> tuple[Reason, ...]:
-    """For each parameter the votes for its value, then the researched votes that lost; the genre's own habits last."""
-    style = knowledge.genres[genre].style
-    assert style is not None
-    pace = "slow" if plan.tempo_bpm <= 92 else "fast" if plan.tempo_bpm >= 118 else "moderate"
-    values: dict[str, set[str]] = {
-        "genre": {plan.genre},
-        "tempo": {pace, f"{plan.tempo_bpm} BPM"},
-        "key": {plan.key or ""},
-        "mode": {plan.mode} | ({"minor"} if plan.mode in MINOR_LIKE else {"major"}),
-        "register": {plan.register},
-        "articulation": {plan.articulation},
-        "dynamics": {plan.dynamics},
-        "harmony": {plan.harmony},
-        "rhythm": {"regular"} if plan.rhythm.startswith("regular") or "steady" in plan.rhythm else set(),
-        "lead": {plan.lead},
-        "accompaniment": set(plan.accompaniment),
-        "instrument": {plan.lead, *plan.accompaniment},
-        "timbre": set(plan.timbres),
-        "exclude": set(plan.exclude),
-    }
-    played = [c for name in (plan.lead, *plan.accompaniment) if (c := knowledge.instruments.get(name))]
-    families = {c.sound.family for c in played if c.sound}
-    kept: dict[tuple[str, str, str], Reason] = {}
-    for vote in votes:
-        wanted = values.get(vote.parameter)
-        if vote.parameter == "lead" and vote.value in plan.accompaniment:
-            vote = replace(vote, parameter="accompaniment")
-        elif wanted is not None and vote.value not in wanted and vote.status != "stated":
-            if vote.status not in {"confirmed", "recalled"} or vote.weight < 0.05:
-                continue
-            vote = replace(vote, because=f"{vote.because}; outvoted")
-        elif vote.parameter == "avoid" and vote.value in families:
-            vote = replace(vote, because=f"{vote.because}; outvoted")
-        elif vote.parameter not in values and vote.status not in {"confirmed", "recalled"}:
-            continue
-        if vote.weight > 0:
-            kept.setdefault((vote.parameter, vote.value, vote.because + vote.source), vote)
-    voted = {v.parameter for v in kept.values() if v.value in values.get(v.parameter, ())}
-    reasoned = {(v.parameter, v.value) for v in kept.values()} | {("lead", n) for _, n in _instruments(kept.values())}
-    reasoned |= {("accompaniment", n) for _, n in _instruments(kept.values())}
-    if "genre" not in voted:
-        kept["genre", genre, "fit"] = Reason("genre", genre, 0.1, "fits the pace and the feeling best")
-    for mood in plan.moods:
-        kept["moods", mood, "fit"] = Reason("moods", mood, 0.1, "near the valence and arousal of the whole")
-    for parameter, value in (
-        ("tempo", f"{plan.tempo_bpm} BPM"),
-        ("mode", plan.mode),
-        ("register", plan.register),
-        ("articulation", plan.articulation),
-        ("dynamics", plan.dynamics),
-        ("harmony", plan.harmony),
-        ("rhythm", plan.rhythm),
-        ("lead", plan.lead),
-        *(("accompaniment", name) for name in plan.accompaniment),
-        *(("timbre", timbre) for timbre in plan.timbres),
-    ):
-        if parameter == "tempo" and not any(v.status == "stated" and v.parameter == "tempo" for v in kept.values()):
-            because = f"what the pace asks for, near the {style.tempo[0]}-{style.tempo[1]} BPM of {genre}"
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
-        elif (parameter, value) not in reasoned and parameter not in {"tempo", "rhythm"}:
-            because = f"usual for {genre}" if parameter not in {"register", "harmony"} else "nothing asks for another"
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
-        elif parameter == "rhythm":
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, f"usual for {genre}")
-    if plan.key and "key" not in voted:
-        kept["key", plan.key, "seed"] = Reason("key", plan.key, 0.05, "any key would do; drawn from the words")
-    order = {p: i for i, p in enumerate(("genre", "moods", "tempo", "key", "mode", *PARAMETERS))}
-    return tuple(sorted(kept.values(), key=lambda r: (order.get(r.parameter, 99), r.parameter, -r.weight, r.value)))
