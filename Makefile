@@ -32,7 +32,7 @@ demo: sync $(ENCODER)/encoder.json ## words to a prompt with its reasons, and a 
 	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt --why --audio demo.wav $(DEMO)
 
 test: sync $(ENCODER)/encoder.json ## all tests
-	$(RUN) pytest -n 2 --dist loadgroup
+	$(RUN) pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 lint: sync ## check style and formatting
 	$(RUN) ruff check .

@@ -17,6 +17,8 @@ if threading.current_thread() is threading.main_thread():
 
 ROOT = Path(__file__).parent
 BUNDLE = ROOT / "build" / "encoder"
+# librosa's compiled functions are cached on disk; two workers that write one cache at once crash each other
+os.environ["NUMBA_CACHE_DIR"] = str(ROOT / "build" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'one')}")
 
 
 @pytest.fixture(scope="session")
