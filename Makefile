@@ -43,7 +43,7 @@ format: sync ## format and mend what can be mended
 	$(RUN) ruff format .
 
 types: sync ## check types (pyright, strict)
-	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) basedpyright
+	$(RUN) basedpyright
 
 bench: sync $(ENCODER)/encoder.json ## measure speed and memory against a straightforward version; JSON in benchmarks/results
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/core.py
