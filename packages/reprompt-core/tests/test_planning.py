@@ -409,3 +409,16 @@ def test_a_stated_sadness_outranks_heat_and_calm_outranks_sourness(say: Say) -> 
     assert calm.tempo_bpm <= 92
     assert calm.harmony == "consonant"
     assert calm.dynamics == "soft"
+
+
+def test_habits_are_not_claimed_where_they_are_not(plan: Plan, knowledge: Knowledge) -> None:
+    """A stated mood is the person's; a rhythm or an instrument that stands in for one left out is no genre's habit."""
+    _, reasons = plan("heartbroken in the rain")
+    assert [(r.value, r.status) for r in reasons if r.parameter == "moods"] == [("heartbroken", "stated")]
+    for words in ("dark techno without drums or bass", "rock, no guitar", "funk, no percussion"):
+        music, reasons = plan(words)
+        style = knowledge.genres[music.genre].style
+        assert style is not None
+        for r in reasons:
+            if r.because.startswith("usual for") and r.parameter in {"rhythm", "lead", "accompaniment"}:
+                assert r.value in {*style.lead, *style.accompaniment} or style.rhythm in r.value

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Database", "query"]
 
-CORPUS = "reprompt"
+CORPUS = "reprompt"  # the captions that ship
 LICENSE = "MIT"
 _Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
 

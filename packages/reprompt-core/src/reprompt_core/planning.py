@@ -140,7 +140,9 @@ class Planner:
             timbres=self._timbres(votes, stated, genre, exclusion),
             exclude=tuple(dict.fromkeys(stated.exclude_texts)),
         )
-        return plan, reasons_for([*stated_votes(stated), *votes], plan, genre, self._knowledge)
+        moods = senses.emotion.labels if senses.emotion.stated else ()
+        reasons = reasons_for([*stated_votes(stated), *votes], plan, genre, self._knowledge, stated_moods=moods)
+        return plan, reasons
 
     def _pace(self, votes: Sequence[Reason], stated: Stated) -> float:
         """From -1 (slow) to 1 (fast)."""

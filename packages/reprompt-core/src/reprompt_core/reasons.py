@@ -1,17 +1,19 @@
 """The reasons of a plan: the votes that gave each value, the researched ones that lost, and what was left to habit."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from .genres import MINOR_LIKE
-from .knowledge import Knowledge
+from .knowledge import Knowledge, MusicStyle
 from .knowledge.correspondences import PARAMETERS
 from .types import MusicPlan, Reason
 
 __all__ = ["reasons_for"]
 
 
-def reasons_for(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Knowledge) -> tuple[Reason, ...]:
+def reasons_for(
+    votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge: Knowledge, *, stated_moods: Collection[str] = ()
+) -> tuple[Reason, ...]:
     """For each parameter the votes for its value, then the researched votes that lost; the genre's own habits last."""
     style = knowledge.genres[genre].style
     assert style is not None
@@ -50,37 +52,46 @@ def reasons_for(votes: Sequence[Reason], plan: MusicPlan, genre: str, knowledge:
         if vote.weight > 0:
             kept.setdefault((vote.parameter, vote.value, vote.because + vote.source), vote)
     voted = {v.parameter for v in kept.values() if v.value in values.get(v.parameter, ())}
-    reasoned = {(v.parameter, v.value) for v in kept.values()} | {("lead", n) for _, n in _instruments(kept.values())}
-    reasoned |= {("accompaniment", n) for _, n in _instruments(kept.values())}
-    if "genre" not in voted:
-        kept["genre", genre, "fit"] = Reason("genre", genre, 0.1, "fits the pace and the feeling best")
-    for mood in plan.moods:
-        kept["moods", mood, "fit"] = Reason("moods", mood, 0.1, "near the valence and arousal of the whole")
-    for parameter, value in (
-        ("tempo", f"{plan.tempo_bpm} BPM"),
-        ("mode", plan.mode),
-        ("register", plan.register),
-        ("articulation", plan.articulation),
-        ("dynamics", plan.dynamics),
-        ("harmony", plan.harmony),
-        ("rhythm", plan.rhythm),
-        ("lead", plan.lead),
-        *(("accompaniment", name) for name in plan.accompaniment),
-        *(("timbre", timbre) for timbre in plan.timbres),
-    ):
-        if parameter == "tempo" and not any(v.status == "stated" and v.parameter == "tempo" for v in kept.values()):
-            because = f"what the pace asks for, near the {style.tempo[0]}-{style.tempo[1]} BPM of {genre}"
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
-        elif (parameter, value) not in reasoned and parameter not in {"tempo", "rhythm"}:
-            because = f"usual for {genre}" if parameter not in {"register", "harmony"} else "nothing asks for another"
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, because)
-        elif parameter == "rhythm":
-            kept[parameter, value, "genre"] = Reason(parameter, value, 0.1, f"usual for {genre}")
+    asked = {v.value for v in kept.values() if v.parameter == "instrument"}
+    reasoned = {(v.parameter, v.value) for v in kept.values()}
+    reasoned |= {(parameter, name) for parameter in ("lead", "accompaniment") for name in asked}
+    for reason in _left_open(plan, genre, style, stated_moods):
+        if (reason.parameter, reason.value) not in reasoned and reason.parameter not in _ONCE & voted:
+            kept[reason.parameter, reason.value, "open"] = reason
     if plan.key and "key" not in voted:
         kept["key", plan.key, "seed"] = Reason("key", plan.key, 0.05, "any key would do; drawn from the words")
     order = {p: i for i, p in enumerate(("genre", "moods", "tempo", "key", "mode", *PARAMETERS))}
     return tuple(sorted(kept.values(), key=lambda r: (order.get(r.parameter, 99), r.parameter, -r.weight, r.value)))
 
 
-def _instruments(reasons: Iterable[Reason]) -> list[tuple[str, str]]:
-    return [(r.parameter, r.value) for r in reasons if r.parameter == "instrument"]
+_ONCE = frozenset({"genre"})
+"""Parameters of which a vote says everything."""
+
+
+def _left_open(plan: MusicPlan, genre: str, style: MusicStyle, stated_moods: Collection[str]) -> list[Reason]:
+    """Why each value is what it is where no vote gave it: the genre's habit, or what was left."""
+
+    def habit(parameter: str, value: str, usual: bool, otherwise: str) -> Reason:
+        return Reason(parameter, value, 0.1, f"usual for {genre}" if usual else otherwise)
+
+    tempo = f"what the pace asks for, near the {style.tempo[0]}-{style.tempo[1]} BPM of {genre}"
+    left = "fits beside what is left out"
+    found = [
+        Reason("genre", genre, 0.1, "fits the pace and the feeling best"),
+        Reason("tempo", f"{plan.tempo_bpm} BPM", 0.1, tempo),
+        habit("mode", plan.mode, plan.mode == style.mode, "what votes for the mode come to"),
+        Reason("register", plan.register, 0.1, "nothing asks for another"),
+        habit("articulation", plan.articulation, plan.articulation == style.articulation, "nothing asks for another"),
+        habit("dynamics", plan.dynamics, plan.dynamics == style.dynamics, "nothing asks for another"),
+        Reason("harmony", plan.harmony, 0.1, "nothing asks for another"),
+        habit("rhythm", plan.rhythm, style.rhythm in plan.rhythm, "stands in for the genre's own"),
+        habit("lead", plan.lead, plan.lead in style.lead, left),
+        *(habit("accompaniment", name, name in style.accompaniment, left) for name in plan.accompaniment),
+        *(Reason("timbre", timbre, 0.1, f"usual for {genre}") for timbre in plan.timbres),
+    ]
+    for mood in plan.moods:
+        if mood in stated_moods:
+            found.append(Reason("moods", mood, 10.0, "the person's words", status="stated"))
+        else:
+            found.append(Reason("moods", mood, 0.1, "near the valence and arousal of the whole"))
+    return found

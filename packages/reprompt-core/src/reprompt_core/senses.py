@@ -172,7 +172,9 @@ class Reader:
             fits = GROUP_OF[concept.kind] in context
             if sense.everyday and not fits:
                 continue
-            score = 2.0 * fits + 1.0 * (not sense.everyday) + 0.6 * sense.native + 0.8 * (concept.name.lower() == text)
+            score = 2.0 * fits + 1.0 * (not sense.everyday) + 0.6 * sense.native
+            if concept.name.lower() == text:  # its own name beats another's alias, whatever the context
+                score += 0.8 if sense.everyday else 2.5
             score -= 0.01 * _KIND_RANK.get(concept.kind, 20)
             if best is None or score > best[0]:
                 best = (score, sense)

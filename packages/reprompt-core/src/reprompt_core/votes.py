@@ -5,6 +5,7 @@ strongly the thing is there. Nothing is decided here.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .knowledge import Correspondence, Knowledge
 from .types import TASTES, Caption, Reason, Senses, Stated
@@ -22,20 +23,8 @@ def sense_votes(senses: Senses, knowledge: Knowledge) -> list[Reason]:
     felt = _mood_votes(senses, knowledge)
     if senses.emotion.stated:
         parameters = {v.parameter for v in felt}
-        votes = [_scaled(v, _OUTRANKED) if v.parameter in parameters else v for v in votes]
+        votes = [replace(v, weight=round(v.weight * _OUTRANKED, 3)) if v.parameter in parameters else v for v in votes]
     return votes + felt + _implied_votes(senses) + _scene_votes(senses, knowledge)
-
-
-def _scaled(vote: Reason, factor: float) -> Reason:
-    return Reason(
-        vote.parameter,
-        vote.value,
-        round(vote.weight * factor, 3),
-        vote.because,
-        vote.source,
-        vote.doi,
-        vote.status,
-    )
 
 
 def _of(found: Correspondence, weight: float, because: str) -> Reason:

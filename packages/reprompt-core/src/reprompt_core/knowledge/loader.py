@@ -20,10 +20,7 @@ from ..errors import KnowledgeError
 from .concepts import Concept, Lexicon, load_concepts
 from .correspondences import Correspondence, load_correspondences
 
-__all__ = ["CORPUS", "Knowledge", "concept_text", "load_caption_texts", "pack", "texts_hash"]
-
-CORPUS = "reprompt"
-"""Name of the corpus of captions that ships."""
+__all__ = ["Knowledge", "concept_text", "load_caption_texts", "pack", "texts_hash"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +44,6 @@ class Knowledge:
         """Finds genres and instruments by name: for captions. Indexes are those of `concepts`."""
         silent = Concept("", "", (), (), "")
         return Lexicon([c if c.kind in {"genre", "instrument"} else silent for c in self.concepts])
-
-    @cached_property
-    def by_name(self) -> dict[str, Concept]:
-        """Concepts by name; of two with one name the first of foods, scenes, moods, sensations, music."""
-        found: dict[str, Concept] = {}
-        for concept in self.concepts:
-            found.setdefault(concept.name, concept)
-        return found
 
     @cached_property
     def named(self) -> dict[tuple[str, str], Concept]:
