@@ -47,6 +47,7 @@ types: sync ## check types (pyright, strict)
 
 bench: sync $(ENCODER)/encoder.json ## measure speed and memory against a straightforward version; JSON in benchmarks/results
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/core.py
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/llm.py
 
 build: sync ## wheels of every member, in dist
 	rm -rf dist

@@ -6,10 +6,7 @@ benchmarks/results/core.json. Run with `make bench`; times are only worth their 
 """
 
 import asyncio
-import json
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,14 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
+from report import percentile, report
+
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text("utf-8").splitlines()  # of about 30 words
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value below which a share of the values lies."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]
 
 
 def timed(work: Callable[[str], Any], rounds: int) -> list[float]:
@@ -184,17 +176,7 @@ def main() -> None:
     rows.append(("peak memory of that process", f"{peak:.0f} MB", "<= 250 MB", ""))
     rows.append(("15 s of preview, median", f"{statistics.median(preview(3)):.0f} ms", "<= 400 ms", ""))
     rows.append(("--lines, 1,000 sentences", f"{lines(1000):.0f} /s", ">= 150 /s", "process start included"))
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    print(f"reprompt-core on {machine}: make bench")
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-    peak_here = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    results = ROOT / "benchmarks" / "results"
-    results.mkdir(exist_ok=True)
-    (results / "core.json").write_text(
-        json.dumps({"machine": machine, "command": "make bench", "rows": rows, "bench_peak_mb": peak_here}, indent=2)
-    )
+    report("reprompt-core", rows, "core.json")
 
 
 if __name__ == "__main__":

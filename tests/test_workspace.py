@@ -146,7 +146,8 @@ def test_wheel_holds_what_it_should(wheel: Path) -> None:
     for needed in (
         "pipeline.py", "settings.py", "py.typed", "knowledge/foods.csv", "knowledge/captions.csv",
         "knowledge/correspondences.csv", "knowledge/vectors.npz", "sql/queries.sql", "sql/0001_captions.sql",
-        "generation/__init__.py",
+        "generation/__init__.py", "sql/0002_model_answers.sql", "refining/templates/system.md",
+        "refining/templates/repair.md", "refining/single_tokens.txt", "knowledge/prompt_words.txt",
     ):  # fmt: skip
         assert f"reprompt_core/{needed}" in names
     assert not [n for n in names if "test_" in n or "conftest" in n or "musicgen" in n.lower() or "clap" in n.lower()]

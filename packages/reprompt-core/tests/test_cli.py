@@ -33,7 +33,7 @@ WORDS = "a bowl of ramen under neon signs"
 TOO_LONG = "x" * 2001
 KEYS = {
     "words", "prompt", "mode", "refiner", "language", "tastes", "emotion", "mentions", "descriptors", "captions",
-    "plan", "reasons", "warnings", "timings_ms",
+    "plan", "reasons", "warnings", "timings_ms", "trace",
 }  # fmt: skip
 NOTHING_WORKS = {  # with these nothing can be started: who answers all the same has started nothing
     "REPROMPT_ENCODER": "/nonexistent",

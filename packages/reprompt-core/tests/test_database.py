@@ -36,7 +36,7 @@ from reprompt_core.database import Database
 async def main():
     database = await Database.open(Settings(data_dir=Path(sys.argv[1])))
     async with database.pool.connection() as c:
-        n = await (await c.execute("SELECT number, count(*) FROM reprompt.migrations GROUP BY 1")).fetchall()
+        n = await (await c.execute("SELECT number, count(*) FROM reprompt.migrations GROUP BY 1 ORDER BY 1")).fetchall()
     print(json.dumps(n), flush=True)
     if sys.argv[2] == "stay":
         sys.stdin.read()
@@ -44,7 +44,7 @@ async def main():
 
 asyncio.run(main())
 """
-MIGRATED = [[1, 1]]  # number, how often applied
+MIGRATED = [[1, 1], [2, 1]]  # number, how often applied
 
 SECRET = "s3" + "cret"  # in two, so that a traceback of the test does not quote it
 
@@ -171,7 +171,7 @@ def test_ten_connections_at_once_migrate_once(url: str) -> None:
         finally:
             await asyncio.gather(*(d.close() for d in databases))
 
-    assert asyncio.run(run()) == [(1,)]
+    assert asyncio.run(run()) == [(1,), (2,)]
 
 
 def test_after_kill_9_of_a_user_and_of_the_server_the_next_start_works(data: Path) -> None:
@@ -380,7 +380,7 @@ def test_losing_the_server_is_a_database_error_and_the_pool_comes_back(url: str)
             await database.fetch("applied_migrations")
         return await database.fetch("applied_migrations")
 
-    assert with_database(url, work) == [(1,)]
+    assert with_database(url, work) == [(1,), (2,)]
 
 
 # -- captions ----------------------------------------------------------------------------------------------------

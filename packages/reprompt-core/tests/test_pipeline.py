@@ -92,7 +92,7 @@ def test_to_dict_has_the_agreed_keys_at_every_level(say: Say) -> None:
     d = say(RICH).to_dict()
     assert set(d) == {
         "words", "prompt", "mode", "refiner", "language", "tastes", "emotion", "mentions", "descriptors", "captions",
-        "plan", "reasons", "warnings", "timings_ms",
+        "plan", "reasons", "warnings", "timings_ms", "trace",
     }  # fmt: skip
     assert set(d["tastes"]) == TASTES
     assert set(d["emotion"]) == {"valence", "arousal", "labels"}

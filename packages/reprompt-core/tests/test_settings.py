@@ -24,6 +24,16 @@ def test_every_field_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
         "CACHE_DIR": ("/srv/cache", Path("/srv/cache")),
         "THREADS": ("3", 3),
         "OFFLINE": ("1", True),
+        "LLM_MODEL": ("a-model", "a-model"),
+        "LLM_BASE_URL": ("http://localhost:1/v1", "http://localhost:1/v1"),
+        "LLM_API_KEY": ("sk-1", "sk-1"),
+        "LLM_TIMEOUT_S": ("2.5", 2.5),
+        "LLM_MAX_CONCURRENCY": ("3", 3),
+        "LLM_TEMPERATURE": ("0.7", 0.7),
+        "LLM_BREAKER_FAILURES": ("2", 2),
+        "LLM_BREAKER_S": ("9", 9.0),
+        "LLM_CACHE_SIZE": ("0", 0),
+        "LLM_CACHE_DAYS": ("7", 7),
     }
     assert {f.name.upper() for f in fields(Settings)} == set(given)
     for name, (text, _) in given.items():

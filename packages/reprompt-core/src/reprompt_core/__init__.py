@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     )
     from .pipeline import Pipeline, reprompt, transform
     from .settings import Settings
-    from .types import Caption, Descriptor, Emotion, Mention, MusicPlan, Reason, Reprompt
+    from .types import Attempt, Candidate, Caption, Descriptor, Emotion, Mention, MusicPlan, Reason, Reprompt, Trace
 
 __all__ = [
+    "Attempt",
     "AudioError",
+    "Candidate",
     "Caption",
     "DatabaseError",
     "Descriptor",
@@ -36,6 +38,7 @@ __all__ = [
     "RepromptError",
     "Settings",
     "SettingsError",
+    "Trace",
     "reprompt",
     "transform",
 ]

@@ -68,6 +68,12 @@ class _Mode(StrEnum):
     off = "off"
 
 
+class _Refiner(StrEnum):
+    auto = "auto"
+    llm = "llm"
+    rules = "rules"
+
+
 def _version(asked: bool) -> None:
     if asked:
         from . import __version__
@@ -100,31 +106,38 @@ def say(
         Path | None, typer.Option(help="Write a preview of the plan here: .wav, .flac, .ogg or .mp3.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of the preview.")] = 15.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the preview: the same seed, the same sound.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the preview and of a language model: another seed, another answer.")
+    ] = 0,
+    refiner: Annotated[
+        _Refiner, typer.Option(help="Who writes the prompt: a language model, the rules, or whichever is configured.")
+    ] = _Refiner.auto,
+    n: Annotated[int, typer.Option("--n", min=1, max=8, help="Candidates of the language model; the best wins.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask the language model even if it answered before.")] = False,
 ) -> None:
     """Say something; get a music prompt. (The default command: its name may be left out.)"""
     if lines and (audio or words not in {None, "-"}):
         raise typer.BadParameter("--lines reads stdin; it takes no words and no --audio.")
+    how: dict[str, Any] = {"mode": mode.value, "refiner": refiner.value, "n": n, "seed": seed, "fresh": fresh}
     with _errors():
         settings = Settings()
         if lines:
-            bad = asyncio.run(_say_lines(settings, mode.value, as_json))
+            bad = asyncio.run(_say_lines(settings, how, as_json))
             if bad:
                 raise typer.Exit(_BAD_INPUT)
             return
         text = _stdin() if words in {None, "-"} else words
-        asyncio.run(_say_one(settings, text, mode.value, as_json, why, audio, seconds, seed))
+        asyncio.run(_say_one(settings, text, how, as_json, why, audio, seconds))
 
 
 async def _say_one(
     settings: Settings,
     text: Any,
-    mode: Any,
+    how: dict[str, Any],
     as_json: bool,
     why: bool,
     audio: Path | None,
     seconds: float,
-    seed: int,
 ) -> None:
     from .words import Words
 
@@ -142,7 +155,8 @@ async def _say_one(
         pipeline = Pipeline(settings)
         await pipeline.open()
     try:
-        answer = await pipeline.reprompt(words, mode=mode)
+        with _status("Asking the language model" if settings.llm_model and how["refiner"] != "rules" else "Thinking"):
+            answer = await pipeline.reprompt(words, **how)
         if as_json:
             typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False, indent=2))
         else:
@@ -155,7 +169,7 @@ async def _say_one(
         for warning in answer.warnings:
             _err.print(f"warning: {warning}", style="yellow", markup=False)
         if audio is not None:
-            await asyncio.to_thread(_write_preview, answer, pipeline, audio, seconds, seed)
+            await asyncio.to_thread(_write_preview, answer, pipeline, audio, seconds, how["seed"])
     finally:
         await pipeline.close()
 
@@ -176,7 +190,7 @@ def _write_preview(answer: Reprompt, pipeline: "Pipeline", audio: Path, seconds:
 # -- many lines --------------------------------------------------------------------------------------------------
 
 
-async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
+async def _say_lines(settings: Settings, how: dict[str, Any], as_json: bool) -> int:
     """Answers stdin line by line; the number of lines that could not be used."""
     from .pipeline import Pipeline
 
@@ -184,7 +198,7 @@ async def _say_lines(settings: Settings, mode: Any, as_json: bool) -> int:
     async with Pipeline(settings) as pipeline:
         async for batch in _line_batches():
             texts = [line if isinstance(line, str) else "" for line in batch]
-            answers = await pipeline.reprompt_many(texts, mode=mode)
+            answers = await pipeline.reprompt_many(texts, **how)
             for line, answer in zip(batch, answers, strict=True):
                 number += 1
                 error = line if isinstance(line, PromptError) else answer if isinstance(answer, PromptError) else None
@@ -283,6 +297,9 @@ def _show(answer: Reprompt) -> None:
     tastes = [f"{t} {v:.2f}" for t, v in sorted(answer.tastes.items(), key=lambda t: -t[1]) if v >= 0.15]
     emotion = f"valence {answer.emotion.valence:+.2f}, arousal {answer.emotion.arousal:+.2f}"
     table = Table.grid(padding=(0, 2))
+    by = f"the language model {answer.trace.model}" if answer.refiner == "llm" and answer.trace else "the rules"
+    if answer.mode != "off":
+        table.add_row(Text("written by", "bold"), Text(by))
     table.add_row(Text("heard", "bold"), Text(", ".join(heard) or "nothing it knows"))
     if tastes:
         table.add_row(Text("tastes", "bold"), Text(", ".join(tastes)))

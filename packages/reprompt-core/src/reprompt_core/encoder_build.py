@@ -19,7 +19,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 
 from .encoder import DEFAULT_MODEL, FORMAT, MANIFEST, Encoder, file_sha256
@@ -93,7 +93,7 @@ def download(model: str, folder: Path, *, offline: bool = False) -> None:
         raise EncoderError(f"only {DEFAULT_MODEL} has a known ready-made ONNX file")
     with _new_folder(folder) as new:
         try:
-            with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(10, read=60)) as client:
+            with httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(10, read=60)) as client:
                 for remote, local in (
                     ("onnx/model.onnx", "model.onnx"),
                     ("tokenizer.json", "tokenizer.json"),
@@ -103,7 +103,7 @@ def download(model: str, folder: Path, *, offline: bool = False) -> None:
                         with (new / local).open("wb") as f:
                             for chunk in answer.iter_bytes():
                                 f.write(chunk)
-        except httpx.HTTPError as e:
+        except httpx2.HTTPError as e:
             raise EncoderError(f"the hub that holds {model} could not be reached ({type(e).__name__})") from e
         _write_manifest(
             new,

@@ -63,6 +63,9 @@ class Exclusion:
             # "acoustic guitar" said as "guitar" leaves out every guitar; said in full, only the word it ends with
             self.words.update(form for t in tokens[-1:] for form in singulars(t))
         self.words -= _SMALL | {"bass", "organ"} - set(stated.exclude_texts)
+        # "big beat without drums": the word that is left out is also part of what was asked for
+        asked = (*stated.genres, *(text for pair in stated.instruments for text in pair))
+        self._asked = [re.compile(rf"\b{re.escape(fold(a))}s?\b") for a in dict.fromkeys(asked)]
 
     def __bool__(self) -> bool:
         return bool(self.words or self._names)
@@ -86,6 +89,16 @@ class Exclusion:
             return False
         # drum sounds go by many names; whatever is a kit or a part of one goes with the drums
         return concept.sound.family in self._families or any(self.phrase(a) for a in concept.aliases_en[:2])
+
+    def text(self, text: str) -> bool:
+        """Whether a text, what the person asked for aside, names something left out."""
+        text = fold(text)
+        for asked in self._asked:
+            text = asked.sub(" ", text)
+        if self.phrase(text):
+            return True
+        genres, instruments = self._knowledge.music_in(text) if self else ([], [])
+        return any(self.genre(g) for g in genres) or any(self.instrument(i) for i in instruments)
 
     def genre(self, name: str) -> bool:
         """Whether a genre is left out."""

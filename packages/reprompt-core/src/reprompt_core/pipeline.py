@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Literal, TypeVar, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from .captions import Captions
 from .database import Database
@@ -15,19 +16,45 @@ from .errors import PromptError, RepromptError, SettingsError
 from .knowledge import Knowledge
 from .phrases import telling
 from .planning import Planner, music_words, seed_of
+from .reasons import model_reasons
 from .refining import write_prompt
-from .refining.rules import MAX_TOKENS, estimated_tokens
+from .refining.tokens import MAX_TOKENS, estimated_tokens
 from .senses import Reader, Reading
 from .settings import Settings
 from .stated import read_stated
 from .types import Brief, Mode, Reprompt
 from .words import Words, plain
 
+if TYPE_CHECKING:
+    from .refining.llm import LlmRefiner
+
 __all__ = ["Pipeline", "Refiner", "reprompt", "transform"]
 
-Refiner = Literal["auto", "rules"]
+Refiner = Literal["auto", "llm", "rules"]
 _T = TypeVar("_T")
 _BATCH = 32  # texts encoded at once by `reprompt_many`
+_MOST_CANDIDATES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """How an answer is to be made; checked when made."""
+
+    mode: Mode
+    refiner: Refiner
+    n: int
+    seed: int
+    fresh: bool
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise SettingsError(f"Mode {self.mode!r} is unknown: rewrite, append or off.")
+        if self.refiner not in get_args(Refiner):
+            raise SettingsError(f"Refiner {self.refiner!r} is unknown: {', '.join(get_args(Refiner))}.")
+        if not 1 <= self.n <= _MOST_CANDIDATES:
+            raise SettingsError(f"n is {self.n}: from 1 to {_MOST_CANDIDATES} candidates can be asked for.")
+        if self.seed < 0:
+            raise SettingsError(f"The seed is {self.seed}: give 0 or more.")
 
 
 class Pipeline:
@@ -43,6 +70,7 @@ class Pipeline:
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
         self._database: Database | None = None
+        self._llm: LlmRefiner | None = None
 
     async def __aenter__(self) -> "Pipeline":
         await self.open()
@@ -68,9 +96,18 @@ class Pipeline:
         self._reader = Reader(self._knowledge, self._encoder)
         self._captions = Captions(self._database, self._encoder, self._knowledge)
         self._planner = Planner(self._knowledge)
+        if self.settings.llm_model is not None:
+            from .refining.llm import LlmRefiner  # a quarter of a second of imports: only when a model is configured
+
+            self._llm = LlmRefiner(
+                self.settings, knowledge=self._knowledge, encoder=self._encoder, database=self._database
+            )
 
     async def close(self) -> None:
-        """Gives the database back."""
+        """Ends what is under way with a language model, and gives the database back."""
+        if self._llm is not None:
+            await self._llm.close()
+            self._llm = None
         if self._database is not None:
             await self._database.close()
             self._database = None
@@ -80,42 +117,66 @@ class Pipeline:
         """The knowledge of an opened pipeline."""
         return self._knowledge
 
-    def _check_open(self) -> None:
+    def _check_open(self, options: _Options) -> None:
         if self._database is None:
             raise RepromptError("The pipeline is not open: use `async with Pipeline() as p`, or `await p.open()`.")
+        if options.refiner == "llm" and self._llm is None:
+            raise SettingsError('Refiner "llm" needs a language model: set REPROMPT_LLM_MODEL (see docs/llm.md).')
 
     def _load(self) -> tuple[Encoder, Knowledge]:
         encoder = Encoder(find_bundle(self.settings), threads=self.settings.threads)
         knowledge = Knowledge.load(encoder, cache_dir=self.settings.cache_dir)
         _ = knowledge.lexicon  # built here, while the database starts
+        if self.settings.llm_model is not None:
+            pass  # most of a second, here rather than in the first answer
         return encoder, knowledge
 
-    async def reprompt(self, words: str, *, mode: Mode = "rewrite", refiner: Refiner = "auto") -> Reprompt:
+    async def reprompt(
+        self,
+        words: str,
+        *,
+        mode: Mode = "rewrite",
+        refiner: Refiner = "auto",
+        n: int = 1,
+        seed: int = 0,
+        fresh: bool = False,
+    ) -> Reprompt:
         """The music prompt for a person's words, with everything between.
 
         Args:
             words: a scene, a mood, a dish, or music talk; at most 2,000 characters.
             mode: rewrite the words, append the music to them, or leave them as they are ("off").
-            refiner: who writes the prompt; "auto" is the best at hand.
+            refiner: who writes the prompt: a language model ("llm"), the rules, or the model if one is configured,
+                else the rules ("auto"). Where the model fails the rules write it, and a warning says why.
+            n: candidates that the model is asked for, 1 to 8; the best is chosen.
+            seed: of the model's answer: another seed, another answer.
+            fresh: ask the model even if it answered the same before.
 
         Raises:
             PromptError: the words cannot be used.
-            SettingsError: an unknown mode or refiner.
+            SettingsError: an unknown mode or refiner, or "llm" with no model configured.
             DatabaseError: the database went away.
         """
-        _check_options(mode, refiner)
+        options = _Options(mode, refiner, n, seed, fresh)
         started = time.perf_counter()
         checked = Words.check(words)
-        self._check_open()
+        self._check_open(options)
         reading = await asyncio.to_thread(self._reader.read, checked)
-        return await self._answer(checked, reading, mode, started, time.perf_counter() - started)
+        return await self._answer(checked, reading, options, started, time.perf_counter() - started)
 
     async def reprompt_many(
-        self, texts: Sequence[str], *, mode: Mode = "rewrite", refiner: Refiner = "auto"
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode = "rewrite",
+        refiner: Refiner = "auto",
+        n: int = 1,
+        seed: int = 0,
+        fresh: bool = False,
     ) -> list[Reprompt | PromptError]:
         """The same for several texts, faster; a text that cannot be used gives its error in its place."""
-        _check_options(mode, refiner)
-        self._check_open()
+        options = _Options(mode, refiner, n, seed, fresh)
+        self._check_open(options)
         batches = [[_checked(t) for t in texts[i : i + _BATCH]] for i in range(0, len(texts), _BATCH)]
         answers: list[Reprompt | PromptError] = []
         reading: asyncio.Task[tuple[list[Reading], float]] | None = None
@@ -125,7 +186,7 @@ class Pipeline:
                 # the next batch is read while this one is answered
                 following = batches[number + 1 : number + 2]
                 reading = asyncio.create_task(self._read(following[0])) if following else None
-                answers += await self._answer_batch(batch, readings, each, mode)
+                answers += await self._answer_batch(batch, readings, each, options)
         finally:
             if reading is not None and not reading.done():
                 await asyncio.wait([reading])
@@ -139,13 +200,13 @@ class Pipeline:
         return readings, (time.perf_counter() - started) / max(len(good), 1)
 
     async def _answer_batch(
-        self, checked: Sequence[Words | PromptError], readings: Sequence[Reading], each: float, mode: Mode
+        self, checked: Sequence[Words | PromptError], readings: Sequence[Reading], each: float, options: _Options
     ) -> list[Reprompt | PromptError]:
         good = [c for c in checked if isinstance(c, Words)]
         try:
             async with asyncio.TaskGroup() as group:  # when one fails, the others are not left behind
                 tasks = [
-                    group.create_task(self._answer(w, r, mode, time.perf_counter() - each, each))
+                    group.create_task(self._answer(w, r, options, time.perf_counter() - each, each))
                     for w, r in zip(good, readings, strict=True)
                 ]
         except* RepromptError as failures:
@@ -153,7 +214,9 @@ class Pipeline:
         answered = iter([task.result() for task in tasks])
         return [next(answered) if isinstance(c, Words) else c for c in checked]
 
-    async def _answer(self, words: Words, reading: Reading, mode: Mode, started: float, read_s: float) -> Reprompt:
+    async def _answer(
+        self, words: Words, reading: Reading, options: _Options, started: float, read_s: float
+    ) -> Reprompt:
         """Everything after the senses."""
         clock = _Clock(read_s)
         senses, seed = reading.senses, seed_of(words)
@@ -168,14 +231,30 @@ class Pipeline:
         plan, reasons = self._planner.plan(senses=senses, stated=stated, captions=captions, votes=votes, seed=seed)
         clock.lap("planning")
         brief = Brief(words.text, words.language, senses, stated, captions, plan, reasons, seed)
-        written = write_prompt(brief)
+        written, warnings, refiner, trace = write_prompt(brief), list[str](), "rules", None
+        if self._llm is not None and options.refiner != "rules" and options.mode != "off":
+            refined = await self._llm.refine(
+                brief,
+                mode=options.mode,
+                n=options.n,
+                seed=options.seed,
+                fresh=options.fresh,
+                deadline=time.monotonic() + self.settings.llm_timeout_s - (time.perf_counter() - started),
+            )
+            trace = refined.trace
+            if refined.chosen is None:
+                warnings.append(refined.warning)
+            else:
+                refiner, written = "llm", refined.chosen.prompt
+                reasons = model_reasons(reasons, plan, refined.chosen.plan, model=trace.model)
+                plan = refined.chosen.plan
         clock.lap("refining")
-        prompt, warnings = _by_mode(words, written, mode)
+        prompt, notes = _by_mode(words, written, options.mode)
         return Reprompt(
             words=words.text,
             prompt=prompt,
-            mode=mode,
-            refiner="rules",
+            mode=options.mode,
+            refiner=refiner,
             language=words.language,
             tastes=senses.tastes,
             emotion=senses.emotion,
@@ -184,8 +263,9 @@ class Pipeline:
             captions=captions,
             plan=plan,
             reasons=reasons,
-            warnings=(*reading.warnings, *_language_warning(words), *warnings),
+            warnings=(*reading.warnings, *_language_warning(words), *warnings, *notes),
             timings_ms={**clock.laps, "total": round(1000 * (time.perf_counter() - started), 2)},
+            trace=trace,
         )
 
 
@@ -205,13 +285,6 @@ def _checked(text: str) -> Words | PromptError:
         return Words.check(text)
     except PromptError as e:
         return e
-
-
-def _check_options(mode: str, refiner: str) -> None:
-    if mode not in get_args(Mode):
-        raise SettingsError(f"Mode {mode!r} is unknown: rewrite, append or off.")
-    if refiner not in get_args(Refiner):
-        raise SettingsError(f"Refiner {refiner!r} is unknown: {' or '.join(get_args(Refiner))}.")
 
 
 def _by_mode(words: Words, written: str, mode: Mode) -> tuple[str, list[str]]:
@@ -274,14 +347,24 @@ class _Background:
 _background = _Background()
 
 
-def reprompt(words: str, *, mode: Mode = "rewrite", refiner: Refiner = "auto") -> Reprompt:
+def reprompt(
+    words: str,
+    *,
+    mode: Mode = "rewrite",
+    refiner: Refiner = "auto",
+    n: int = 1,
+    seed: int = 0,
+    fresh: bool = False,
+) -> Reprompt:
     """`Pipeline.reprompt` for code without an event loop, or inside one (a notebook).
 
     The pipeline is opened at the first call, with `Settings()`, and kept until the process ends.
     """
     Words.check(words)
-    _check_options(mode, refiner)
-    return _background.run(lambda pipeline: pipeline.reprompt(words, mode=mode, refiner=refiner))
+    _Options(mode, refiner, n, seed, fresh)
+    return _background.run(
+        lambda pipeline: pipeline.reprompt(words, mode=mode, refiner=refiner, n=n, seed=seed, fresh=fresh)
+    )
 
 
 def transform(prompt: str) -> str:

@@ -191,7 +191,7 @@ class Planner:
 
     def _rhythm(self, votes: Sequence[Reason], style: MusicStyle, exclusion: Exclusion, pace: float) -> str:
         rhythm = style.rhythm
-        if exclusion and exclusion.phrase(rhythm):
+        if exclusion and exclusion.text(rhythm):
             rhythm = (
                 "gently flowing pulse" if pace < -0.2 else "driving pulse" if pace > 0.3 else "steady flowing pulse"
             )

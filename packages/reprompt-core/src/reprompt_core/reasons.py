@@ -8,7 +8,7 @@ from .knowledge import Knowledge, MusicStyle
 from .knowledge.correspondences import PARAMETERS
 from .types import MusicPlan, Reason
 
-__all__ = ["reasons_for"]
+__all__ = ["model_reasons", "reasons_for"]
 
 
 def reasons_for(
@@ -17,23 +17,7 @@ def reasons_for(
     """For each parameter the votes for its value, then the researched votes that lost; the genre's own habits last."""
     style = knowledge.genres[genre].style
     assert style is not None
-    pace = "slow" if plan.tempo_bpm <= 92 else "fast" if plan.tempo_bpm >= 118 else "moderate"
-    values: dict[str, set[str]] = {
-        "genre": {plan.genre},
-        "tempo": {pace, f"{plan.tempo_bpm} BPM"},
-        "key": {plan.key or ""},
-        "mode": {plan.mode} | ({"minor"} if plan.mode in MINOR_LIKE else {"major"}),
-        "register": {plan.register},
-        "articulation": {plan.articulation},
-        "dynamics": {plan.dynamics},
-        "harmony": {plan.harmony},
-        "rhythm": {"regular"} if plan.rhythm.startswith("regular") or "steady" in plan.rhythm else set(),
-        "lead": {plan.lead},
-        "accompaniment": set(plan.accompaniment),
-        "instrument": {plan.lead, *plan.accompaniment},
-        "timbre": set(plan.timbres),
-        "exclude": set(plan.exclude),
-    }
+    values = _values(plan)
     played = [c for name in (plan.lead, *plan.accompaniment) if (c := knowledge.instruments.get(name))]
     families = {c.sound.family for c in played if c.sound}
     kept: dict[tuple[str, str, str], Reason] = {}
@@ -62,6 +46,57 @@ def reasons_for(
         kept["key", plan.key, "seed"] = Reason("key", plan.key, 0.05, "any key would do; drawn from the words")
     order = {p: i for i, p in enumerate(("genre", "moods", "tempo", "key", "mode", *PARAMETERS))}
     return tuple(sorted(kept.values(), key=lambda r: (order.get(r.parameter, 99), r.parameter, -r.weight, r.value)))
+
+
+def _values(plan: MusicPlan) -> dict[str, set[str]]:
+    """For each parameter the values that a vote for the plan may have."""
+    pace = "slow" if plan.tempo_bpm <= 92 else "fast" if plan.tempo_bpm >= 118 else "moderate"
+    return {
+        "genre": {plan.genre},
+        "tempo": {pace, f"{plan.tempo_bpm} BPM"},
+        "key": {plan.key or ""},
+        "mode": {plan.mode} | ({"minor"} if plan.mode in MINOR_LIKE else {"major"}),
+        "register": {plan.register},
+        "articulation": {plan.articulation},
+        "dynamics": {plan.dynamics},
+        "harmony": {plan.harmony},
+        "rhythm": {"regular"} if plan.rhythm.startswith("regular") or "steady" in plan.rhythm else set(),
+        "lead": {plan.lead},
+        "accompaniment": set(plan.accompaniment),
+        "instrument": {plan.lead, *plan.accompaniment},
+        "timbre": set(plan.timbres),
+        "exclude": set(plan.exclude),
+    }
+
+
+def model_reasons(reasons: Sequence[Reason], rules: MusicPlan, plan: MusicPlan, *, model: str) -> tuple[Reason, ...]:
+    """The reasons of a plan that a language model made of the rules plan.
+
+    What it kept keeps its reasons; what it changed was its choice. Research that it did not follow stays, as outvoted.
+    """
+    values = _values(plan) | {"moods": set(plan.moods), "rhythm": {plan.rhythm}}
+    before = _values(rules) | {"moods": set(rules.moods), "rhythm": {rules.rhythm}}
+    kept: list[Reason] = []
+    for r in reasons:
+        holds = r.value in values.get(r.parameter, {r.value}) or values[r.parameter] == before[r.parameter]
+        if holds or r.because.endswith("outvoted"):
+            kept.append(r)
+        elif r.status in {"confirmed", "recalled"}:
+            kept.append(replace(r, because=f"{r.because}; outvoted"))
+    told = [
+        ("genre", [plan.genre]), ("moods", plan.moods), ("tempo", [f"{plan.tempo_bpm} BPM"]), ("key", [plan.key]),
+        ("mode", [plan.mode]), ("register", [plan.register]), ("articulation", [plan.articulation]),
+        ("dynamics", [plan.dynamics]), ("harmony", [plan.harmony]), ("rhythm", [plan.rhythm]), ("lead", [plan.lead]),
+        ("accompaniment", plan.accompaniment), ("timbre", plan.timbres),
+    ]  # fmt: skip
+    chosen = [
+        Reason(parameter, value, 1.0, f"the choice of the language model {model}", status="model")
+        for parameter, these in told
+        for value in these
+        if value and value not in before[parameter]
+    ]
+    order = {parameter: i for i, (parameter, _) in enumerate(told)}
+    return tuple(sorted([*chosen, *kept], key=lambda r: order.get(r.parameter, 99)))
 
 
 _ONCE = frozenset({"genre"})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -16,6 +17,7 @@ __all__ = ["Settings"]
 _T = TypeVar("_T")
 _PREFIX = "REPROMPT_"
 _ROOT_HOME = Path("/var/lib/reprompt")
+OPENAI_URL = "https://api.openai.com/v1"
 
 
 def _env(name: str, parse: Callable[[str], _T], default: Callable[[], _T], **options: Any) -> Any:
@@ -40,6 +42,25 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
         return int(value)
 
     return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"\d+(\.\d+)?|\.\d+", value) or not low <= float(value) <= high:
+            raise ValueError(f"give a number from {low:g} to {high:g}")
+        return float(value)
+
+    return parse
+
+
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        port = parts.port  # read: it may be no number
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"\s", value))
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0 and plain
 
 
 def _switch(value: str) -> bool:
@@ -82,7 +103,37 @@ class Settings:
     """Processor threads of the encoder, 1 to 64."""
     offline: bool = _env("OFFLINE", _switch, lambda: False)
     """Never download an encoder."""
+    llm_model: str | None = _env("LLM_MODEL", str, lambda: None)
+    """The language model that writes prompts, as its server calls it; None: none, the rules write them."""
+    llm_base_url: str = _env("LLM_BASE_URL", str, lambda: OPENAI_URL)
+    """The address of an OpenAI-compatible server, up to and with its /v1."""
+    llm_api_key: str | None = _env("LLM_API_KEY", str, lambda: None, repr=False)
+    """The key that the server asks for; kept out of repr, logs and errors."""
+    llm_timeout_s: float = _env("LLM_TIMEOUT_S", _number(0.05, 600), lambda: 20.0)
+    """Seconds for a whole answer, every retry and repair included, .05 to 600."""
+    llm_max_concurrency: int = _env("LLM_MAX_CONCURRENCY", _whole(1, 1000), lambda: 16)
+    """Requests under way to the model at once, 1 to 1,000."""
+    llm_temperature: float | None = _env("LLM_TEMPERATURE", _number(0, 2), lambda: None)
+    """Sampling temperature, 0 to 2; None: the server's own."""
+    llm_breaker_failures: int = _env("LLM_BREAKER_FAILURES", _whole(1, 1000), lambda: 5)
+    """Failures in a row after which the model is left alone."""
+    llm_breaker_s: float = _env("LLM_BREAKER_S", _number(0.05, 86_400), lambda: 30.0)
+    """Seconds for which it is left alone."""
+    llm_cache_size: int = _env("LLM_CACHE_SIZE", _whole(0, 10_000_000), lambda: 10_000)
+    """Answers of the model that the database keeps; 0: none."""
+    llm_cache_days: int = _env("LLM_CACHE_DAYS", _whole(1, 3650), lambda: 30)
+    """Days for which an answer is kept."""
 
     def __post_init__(self) -> None:
         if self.database_url is not None and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("REPROMPT_DATABASE_URL must start with postgresql://")
+        # the values are not quoted: who puts a password into an address must not find it in a log
+        if not _is_address(self.llm_base_url):
+            raise SettingsError(
+                "REPROMPT_LLM_BASE_URL must be an address such as http://localhost:11434/v1, with no user or password "
+                "in it (a key goes into REPROMPT_LLM_API_KEY)"
+            )
+        if self.llm_api_key is not None and not re.fullmatch(r"[!-~]+", self.llm_api_key):
+            raise SettingsError("REPROMPT_LLM_API_KEY holds a space or a character that no key has")
+        if self.llm_model is None and (self.llm_base_url != OPENAI_URL or self.llm_api_key is not None):
+            raise SettingsError("REPROMPT_LLM_MODEL is missing: name the model to use at REPROMPT_LLM_BASE_URL")

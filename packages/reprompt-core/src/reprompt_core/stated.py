@@ -10,7 +10,7 @@ from .types import Mention, Senses, Stated
 from .vocabulary import CUES
 from .words import Words, fold
 
-__all__ = ["read_stated"]
+__all__ = ["keys_in", "read_stated", "said_with", "tempos_in"]
 
 BPM = (30, 260)
 
@@ -103,9 +103,10 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
     instruments = senses.of("instrument")
     genres = senses.of("genre")
     excluded = [*senses.of("instrument", negated=True), *senses.of("genre", negated=True)]
-    # the same thing negated once and wanted once: what is wanted stays
-    wanted = {m.concept for m in (*instruments, *genres)}
-    excluded = [m for m in excluded if m.concept not in wanted]
+    # the same thing wanted once and refused once: refused, whatever the text says before or after
+    refused = {m.concept for m in excluded}
+    instruments = [m for m in instruments if m.concept not in refused]
+    genres = [m for m in genres if m.concept not in refused]
     key, mode, written = _key(words.text)
     beside = _Beside(words, [*instruments, *genres, *excluded])
     names, texts = _excluded(words, excluded, [*instruments, *genres])
@@ -127,6 +128,26 @@ def read_stated(words: Words, senses: Senses, knowledge: Knowledge) -> Stated:
         exclude=tuple(dict.fromkeys(names)),
         exclude_texts=tuple(dict.fromkeys(texts)),
     )
+
+
+def tempos_in(text: str) -> list[int]:
+    """Every tempo that a text names, in beats per minute."""
+    return [int(m[1]) for m in _BPM.finditer(text)] or [int(m[1]) for m in _BPM_AFTER.finditer(text)]
+
+
+def keys_in(text: str) -> list[tuple[str, str]]:
+    """Every key that an English text names, such as ("Bb", "minor")."""
+    return [
+        (m[1].upper() + _sign(fold(m[2]).strip(" -")), _MODES[fold(m[3])])
+        for m in _KEY.finditer(text)
+        if m[1].isupper()
+    ]
+
+
+def said_with(parameter: str, value: str) -> set[str]:
+    """The words that say a value of dynamics, articulation or harmony."""
+    tables = {"dynamics": (_DYNAMICS,), "articulation": (_ARTICULATION, _PHRASING), "harmony": (_HARMONY,)}
+    return {word for table in tables[parameter] for word, said in table.items() if said == value} | {value}
 
 
 def _bpm(text: str) -> int | None:

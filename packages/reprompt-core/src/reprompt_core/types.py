@@ -5,7 +5,9 @@ from typing import Any, Literal
 
 __all__ = [
     "TASTES",
+    "Attempt",
     "Brief",
+    "Candidate",
     "Caption",
     "Descriptor",
     "Emotion",
@@ -16,12 +18,13 @@ __all__ = [
     "Reprompt",
     "Senses",
     "Stated",
+    "Trace",
 ]
 
 TASTES = ("sweet", "salty", "sour", "bitter", "umami", "spicy")
 Mode = Literal["rewrite", "append", "off"]
 Via = Literal["name", "nearest"]
-Status = Literal["stated", "confirmed", "recalled", "caption", "default"]
+Status = Literal["stated", "confirmed", "recalled", "caption", "model", "default"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,40 @@ class Brief:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to a language model."""
+
+    candidate: int  # which of the candidates, from 0
+    repair: bool  # the second request, with what failed in the first
+    outcome: str  # accepted | failed checks | what went wrong
+    failed: tuple[str, ...]  # names of the failed checks; never the model's own text
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A prompt of a language model that passed all checks."""
+
+    prompt: str
+    plan: MusicPlan
+    score: float  # how much it keeps of the words' meaning and of the rules plan, 0..1
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a language model was asked, and what came of it."""
+
+    model: str
+    server: str  # host and port
+    template: str  # version of the messages
+    structured: bool | None  # whether the server takes a JSON schema; None: not known yet
+    cached: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Reprompt:
     """Before and after, with everything between."""
 
@@ -168,6 +205,7 @@ class Reprompt:
     reasons: tuple[Reason, ...]
     warnings: tuple[str, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict[str, float])
+    trace: Trace | None = None  # None: no language model was asked
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract: plain dicts, lists, strings and numbers.

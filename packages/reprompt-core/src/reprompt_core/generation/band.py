@@ -54,7 +54,8 @@ class Band:
 
 def groove_of(plan: MusicPlan, knowledge: Knowledge) -> tuple[str, Groove]:
     """The groove of the plan's genre, by name and as patterns; a backbeat where the genre is not known."""
-    genre = knowledge.genres.get(plan.genre)
+    named = (plan.genre, *knowledge.music_in(plan.genre)[0])  # "synth-funk" is played like funk
+    genre = next((knowledge.genres[n] for n in named if n in knowledge.genres), None)
     name = genre.style.groove if genre and genre.style else "backbeat"
     return name, GROOVES[name]
 

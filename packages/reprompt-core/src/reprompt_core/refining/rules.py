@@ -8,11 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..types import Brief, MusicPlan, Stated
+from .tokens import MAX_TOKENS, estimated_tokens
 
-__all__ = ["MAX_TOKENS", "estimated_tokens", "write_prompt"]
-
-MAX_TOKENS = 77  # of CLAP's text encoder (RoBERTa), its two marks included
-_BUDGET = 70  # by estimate; tests count with the real vocabulary
+__all__ = ["write_prompt"]
 
 _REGISTER = {"high": ("high-register", "high-pitched"), "low": ("low-register", "deep low"), "mid": ("",)}
 _ARTICULATION = {
@@ -75,19 +73,10 @@ def write_prompt(brief: Brief) -> str:
     kept: list[str] = []
     for detail in details:
         longer = [*kept, detail]
-        if estimated_tokens(f"{opening}. {_sentence(longer)}.") > _BUDGET:
+        if estimated_tokens(f"{opening}. {_sentence(longer)}.") > MAX_TOKENS:
             break
         kept = longer
     return f"{prompt} {_sentence(kept)}." if kept else prompt
-
-
-def estimated_tokens(text: str) -> int:
-    """About as many tokens as RoBERTa makes of English music words: one a short word, one more for each four letters
-    beyond six, one each mark, and the two that enclose the text."""
-    tokens = 2
-    for word in re.findall(r"[^\W_]+|[^\w\s]", text):
-        tokens += 1 if len(word) <= 6 and word.isascii() else 1 + (len(word.encode()) - 1) // 4
-    return tokens
 
 
 def _opening(plan: MusicPlan, rng: random.Random, stated: Stated) -> str:
@@ -96,8 +85,9 @@ def _opening(plan: MusicPlan, rng: random.Random, stated: Stated) -> str:
     asked = {written for _, written in stated.instruments}
     accompaniment = list(plan.accompaniment[: max(2, sum(a in asked for a in plan.accompaniment))])
     key = stated.key_written or plan.key
+    genres = stated.genres[:3] if plan.genre in stated.genres else (plan.genre,)
     parts = {
-        "genre": plan.genre,
+        "genre": _and(genres),
         "moods": " and ".join(plan.moods) if len(plan.moods) < 3 else ", ".join(plan.moods),
         "bpm": str(plan.tempo_bpm),
         "key": f" in {key} {plan.mode}" if key else f" in a {plan.mode} key",

@@ -88,3 +88,24 @@ ORDER BY f.score DESC, c.id;
 
 -- name: versions
 SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector');
+
+-- name: model_answer
+-- A kept answer that has not expired; it counts as used now.
+UPDATE reprompt.model_answers SET used_at = now()
+WHERE key = %(key)s AND made_at > now() - make_interval(days => %(days)s)
+RETURNING answers;
+
+-- name: keep_model_answer
+-- Keeps an answer, and forgets the expired ones and those least lately used beyond the limit.
+WITH kept AS (
+    INSERT INTO reprompt.model_answers (key, answers) VALUES (%(key)s, %(answers)s)
+    ON CONFLICT (key) DO UPDATE SET answers = excluded.answers, made_at = now(), used_at = now()
+    RETURNING key
+),
+beyond AS (
+    SELECT key FROM reprompt.model_answers WHERE key <> %(key)s ORDER BY used_at DESC OFFSET %(limit)s - 1
+)
+DELETE FROM reprompt.model_answers a USING kept
+WHERE a.key <> kept.key
+  AND (a.made_at <= now() - make_interval(days => %(days)s) OR a.key IN (SELECT key FROM beyond))
+RETURNING a.key;
