@@ -11,7 +11,7 @@ ENCODER := build/encoder
 DEMO := "I'm at the food court about to eat a bowl of spicy ramen. It's noisy and the neon signs are bright."
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
-.PHONY: help demo test lint format types bench build build-reprompt clean sync
+.PHONY: help demo test lint format types bench bench-corpora build build-reprompt clean sync
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -48,6 +48,9 @@ types: sync ## check types (pyright, strict)
 bench: sync $(ENCODER)/encoder.json ## measure speed and memory against a straightforward version; JSON in benchmarks/results
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/core.py
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/llm.py
+
+bench-corpora: sync $(ENCODER)/encoder.json ## corpora at 10 k to CAPTIONS captions: make bench-corpora DATA=folder SCRATCH=folder
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/corpora.py $(DATA) $(SCRATCH) $(or $(CAPTIONS),1000000)
 
 build: sync ## wheels of every member, in dist
 	rm -rf dist

@@ -18,8 +18,8 @@ import numpy as np
 import psutil
 import psycopg
 import pytest
-from pgvector import HalfVector
 from reprompt_core import DatabaseError, EncoderError, EncoderMismatchError, Settings, SettingsError, embedded
+from reprompt_core.corpora.partition import Entry, Partition, text_hash
 from reprompt_core.database import CORPUS, Database, query
 from reprompt_core.encoder import MANIFEST, Encoder
 from reprompt_core.knowledge import Knowledge
@@ -44,7 +44,7 @@ async def main():
 
 asyncio.run(main())
 """
-MIGRATED = [[1, 1], [2, 1]]  # number, how often applied
+MIGRATED = [[1, 1], [2, 1], [3, 1], [4, 1]]  # number, how often applied
 
 SECRET = "s3" + "cret"  # in two, so that a traceback of the test does not quote it
 
@@ -139,15 +139,15 @@ async def execute(database: Database, sql: str, **parameters: Any) -> list[tuple
 
 
 async def add_corpus(database: Database, name: str, encoder: str, texts: list[str], vectors: Any) -> None:
-    row = await database.fetch("add_corpus", name=name, license="CC0", encoder=encoder, version="")
-    for text, vector in zip(texts, vectors, strict=True):
-        await execute(
-            database,
-            "INSERT INTO reprompt.captions (corpus_id, text, embedding) VALUES (%(corpus)s, %(text)s, %(vector)s)",
-            corpus=row[0][0],
-            text=text,
-            vector=HalfVector(vector),
-        )
+    async with database.connection() as connection, connection.transaction():
+        new = {"name": name, "license": "CC0", "encoder": encoder, "version": "", "source": ""}
+        row = await (await connection.execute(query("add_corpus"), new)).fetchone()
+        assert row is not None
+        partition = Partition(connection, row[0])
+        await partition.create()
+        entries = [Entry(t, text_hash(t), 0, [], [], v) for t, v in zip(texts, vectors, strict=True)]
+        await partition.copy(entries)
+        await partition.show(dimensions=len(vectors[0]))
 
 
 # -- starting ----------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_ten_connections_at_once_migrate_once(url: str) -> None:
         finally:
             await asyncio.gather(*(d.close() for d in databases))
 
-    assert asyncio.run(run()) == [(1,), (2,)]
+    assert asyncio.run(run()) == [(1,), (2,), (3,), (4,)]
 
 
 def test_after_kill_9_of_a_user_and_of_the_server_the_next_start_works(data: Path) -> None:
@@ -380,7 +380,7 @@ def test_losing_the_server_is_a_database_error_and_the_pool_comes_back(url: str)
             await database.fetch("applied_migrations")
         return await database.fetch("applied_migrations")
 
-    assert with_database(url, work) == [(1,), (2,)]
+    assert with_database(url, work) == [(1,), (2,), (3,), (4,)]
 
 
 # -- captions ----------------------------------------------------------------------------------------------------
@@ -500,14 +500,19 @@ def searchable(url: str, encoder: Encoder) -> str:
 
 def _near(url: str, text: str, vector: Any, *, limit: int = 3) -> list[tuple[Any, ...]]:
     literal = json.dumps(vector.tolist())
-    return with_database(url, lambda d: d.fetch("near_captions", vector=literal, text=text, limit=limit))
+    return with_database(
+        url,
+        lambda d: d.fetch("near_captions", dimensions=len(vector), vector=literal, text=text, limit=limit, reach=1000),
+    )
 
 
 def test_hostile_text_is_searched_as_words(searchable: str, encoder: Encoder) -> None:
     async def work(database: Database) -> None:
         brass = json.dumps(encoder.encode(["loud brass band parade"])[0][0].tolist())
         for text in HOSTILE:
-            rows = await database.fetch("near_captions", vector=brass, text=text, limit=2)
+            rows = await database.fetch(
+                "near_captions", dimensions=encoder.dimensions, vector=brass, text=text, limit=1, reach=1000
+            )
             # the nearest by vector, and by its word the one that is not near
             assert {r[0] for r in rows} == {"loud brass band parade", "a lone marimba in the dark"}, text
         assert await execute(database, "SELECT count(*) FROM reprompt.captions") == [(4,)]
@@ -523,14 +528,32 @@ def test_text_without_words_leaves_the_search_to_the_vector(searchable: str, enc
     assert rows[0][2] == pytest.approx(1, abs=0.02)
 
 
-def test_a_caption_near_by_vector_and_by_words_comes_first(searchable: str, encoder: Encoder) -> None:
+def test_each_caption_found_comes_with_both_measures(searchable: str, encoder: Encoder) -> None:
     vector = encoder.encode(["soft strings at dawn"])[0][0]
-    rows = _near(searchable, "strings or brass", vector, limit=4)
-    assert rows[0][0] == "soft strings at dawn"
-    assert [r[6] for r in rows] == sorted((r[6] for r in rows), reverse=True)
-    assert rows[0][6] == pytest.approx(1 / 61 + 1 / 61, abs=5e-4)
-    np.testing.assert_allclose(rows[0][5], vector, atol=0.05)
-    assert rows[0][5].dtype == np.float32
+    rows = {r[0]: r for r in _near(searchable, "strings or brass", vector, limit=4)}
+    assert rows["soft strings at dawn"][2] == pytest.approx(1, abs=0.02)
+    # each of the two words is in one caption: half of the question is in either of these, nothing in the others
+    assert [round(rows[t][6], 3) for t in ("soft strings at dawn", "loud brass band parade", "techno at night")] == [
+        0.5, 0.5, 0.0,
+    ]  # fmt: skip
+    np.testing.assert_allclose(rows["soft strings at dawn"][5], vector, atol=0.05)
+    assert rows["soft strings at dawn"][5].dtype == np.float32
+
+
+def test_words_that_too_many_captions_hold_are_not_looked_up(searchable: str, encoder: Encoder) -> None:
+    vector = encoder.encode(["loud brass band parade"])[0][0]
+    literal = json.dumps(vector.tolist())
+
+    def found(reach: int) -> set[str]:
+        async def work(database: Database) -> list[tuple[Any, ...]]:
+            return await database.fetch(
+                "near_captions", dimensions=len(vector), vector=literal, text="marimba", limit=1, reach=reach
+            )
+
+        return {row[0] for row in with_database(searchable, work)}
+
+    assert found(1) == {"loud brass band parade", "a lone marimba in the dark"}
+    assert found(0) == {"loud brass band parade"}
 
 
 def test_every_query_of_the_package_is_named_once_and_unknown_ones_are_not_there() -> None:

@@ -13,6 +13,7 @@ PUBLIC = [
     "AudioError",
     "Candidate",
     "Caption",
+    "CorpusError",
     "DatabaseError",
     "Descriptor",
     "Emotion",

@@ -20,6 +20,7 @@ def test_every_field_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
         "DATA_DIR": ("/srv/data", Path("/srv/data")),
         "DATABASE_POOL": ("7", 7),
         "DATABASE_TIMEOUT_S": ("33", 33),
+        "DATABASE_PREPARE": ("0", False),
         "ENCODER": ("/srv/encoder", Path("/srv/encoder")),
         "CACHE_DIR": ("/srv/cache", Path("/srv/cache")),
         "THREADS": ("3", 3),

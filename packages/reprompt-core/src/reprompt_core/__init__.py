@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     __version__: str
     from .errors import (
         AudioError,
+        CorpusError,
         DatabaseError,
         EncoderError,
         EncoderMismatchError,
@@ -23,6 +24,7 @@ __all__ = [
     "AudioError",
     "Candidate",
     "Caption",
+    "CorpusError",
     "DatabaseError",
     "Descriptor",
     "Emotion",

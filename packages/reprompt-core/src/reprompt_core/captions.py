@@ -12,7 +12,8 @@ from .types import Caption
 
 __all__ = ["Captions"]
 
-_FETCHED = 24  # candidates from the database
+_FETCHED = 24  # candidates by vector, and as many by words
+_REACH = 2_000  # captions ranked by words: those that hold the rarest words, as many words as stay below this
 _KEPT = 6
 _RELEVANCE = 0.7  # against diversity, in maximal marginal relevance
 _MUSIC_SHARE = 0.6  # of the implied music words in the query vector, against 1.0 of the person's words
@@ -41,14 +42,17 @@ class Captions:
         query = self._query(vector, music_words)
         rows = await self._database.fetch(
             "near_captions",
+            dimensions=len(query),
             vector=_literal(query),
             text=terms,
             limit=_FETCHED,
+            reach=_REACH,
         )
         if not rows:
             return ()
         vectors = np.stack([row[5] for row in rows])  # [rows, dimensions]
-        relevance = np.array([row[6] for row in rows]) / rows[0][6]
+        relevance = np.array([row[2] + row[6] for row in rows])
+        relevance /= max(float(relevance.max()), 1e-12)
         return tuple(
             Caption(
                 text=rows[i][0],

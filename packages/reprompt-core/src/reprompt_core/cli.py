@@ -11,29 +11,25 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
-from .errors import AudioError, PromptError, RepromptError, SettingsError
+from .corpora.commands import corpus_app
+from .corpora.concept_commands import concepts_app
+from .errors import AudioError, PromptError, SettingsError
 from .settings import Settings
+from .terminal import BAD_INPUT, FAILED, err, errors, status
 from .types import Reprompt
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
 __all__ = ["app", "main"]
-
-_FAILED, _BAD_INPUT = 1, 2
-_err = Console(stderr=True, highlight=False)
-if not _err.is_terminal:
-    _err.width = 240  # a file has no edge at which to fold
 
 
 class _SayByDefault(TyperGroup):
@@ -55,10 +51,10 @@ app = typer.Typer(
     '`reprompt "a bowl of ramen under neon signs"`; `reprompt say --help` lists the options.',
 )
 encoder_app = typer.Typer(help="The sentence encoder.", no_args_is_help=True, rich_markup_mode=None)
-corpus_app = typer.Typer(help="The captions that can be searched.", no_args_is_help=True, rich_markup_mode=None)
 database_app = typer.Typer(help="The embedded database.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(concepts_app, name="concepts")
 app.add_typer(database_app, name="database")
 
 
@@ -119,12 +115,12 @@ def say(
     if lines and (audio or words not in {None, "-"}):
         raise typer.BadParameter("--lines reads stdin; it takes no words and no --audio.")
     how: dict[str, Any] = {"mode": mode.value, "refiner": refiner.value, "n": n, "seed": seed, "fresh": fresh}
-    with _errors():
+    with errors():
         settings = Settings()
         if lines:
             bad = asyncio.run(_say_lines(settings, how, as_json))
             if bad:
-                raise typer.Exit(_BAD_INPUT)
+                raise typer.Exit(BAD_INPUT)
             return
         text = _stdin() if words in {None, "-"} else words
         asyncio.run(_say_one(settings, text, how, as_json, why, audio, seconds))
@@ -151,23 +147,23 @@ async def _say_one(
             raise SettingsError(str(e)) from e
     from .pipeline import Pipeline  # half a second of imports: after the words were looked at
 
-    with _status("Starting"):
+    with status("Starting"):
         pipeline = Pipeline(settings)
         await pipeline.open()
     try:
-        with _status("Asking the language model" if settings.llm_model and how["refiner"] != "rules" else "Thinking"):
+        with status("Asking the language model" if settings.llm_model and how["refiner"] != "rules" else "Thinking"):
             answer = await pipeline.reprompt(words, **how)
         if as_json:
             typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False, indent=2))
         else:
             typer.echo(answer.prompt)
         sys.stdout.flush()
-        if _err.is_terminal and not as_json:
+        if err.is_terminal and not as_json:
             _show(answer)
         if why:
             _show_reasons(answer)
         for warning in answer.warnings:
-            _err.print(f"warning: {warning}", style="yellow", markup=False)
+            err.print(f"warning: {warning}", style="yellow", markup=False)
         if audio is not None:
             await asyncio.to_thread(_write_preview, answer, pipeline, audio, seconds, how["seed"])
     finally:
@@ -177,10 +173,10 @@ async def _say_one(
 def _write_preview(answer: Reprompt, pipeline: "Pipeline", audio: Path, seconds: float, seed: int) -> None:
     from .generation import render_preview, write_audio
 
-    with _status("Playing the preview"):
+    with status("Playing the preview"):
         preview = render_preview(answer.plan, seconds=seconds, seed=seed, knowledge=pipeline.knowledge)
         write_audio(audio, preview.samples, preview.sample_rate)
-    _err.print(
+    err.print(
         f"Preview of the plan (a synthesizer, not MusicGen) written to {audio}: {seconds:g} s, "
         f"{preview.loudness_lufs:.1f} LUFS.",
         markup=False,
@@ -209,7 +205,7 @@ async def _say_lines(settings: Settings, how: dict[str, Any], as_json: bool) -> 
                     continue
                 bad += 1
                 typer.echo(json.dumps({"error": str(error), "line": number}) if as_json else "")
-                _err.print(f"line {number}: {error}", style="red", markup=False)
+                err.print(f"line {number}: {error}", style="red", markup=False)
             sys.stdout.flush()
     return bad
 
@@ -257,32 +253,6 @@ def _stdin() -> str:
 # -- for a person's eyes -----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _errors() -> Generator[None]:
-    """One clear line and the right exit code for every error of ours."""
-    try:
-        yield
-    except (PromptError, SettingsError) as e:
-        _err.print(f"reprompt: {e}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(_BAD_INPUT) from e
-    except RepromptError as e:
-        _err.print(f"reprompt: {e}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(_FAILED) from e
-
-
-@contextmanager
-def _status(what: str) -> Generator[None]:
-    """A spinner with the time that passes, on a terminal only."""
-    if not _err.is_terminal:
-        yield
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    with Progress(SpinnerColumn(), TextColumn(what), TimeElapsedColumn(), console=_err, transient=True) as progress:
-        progress.add_task(what, total=None)
-        yield
-
-
 def _show(answer: Reprompt) -> None:
     """Before and after, and for each musical choice its strongest reason."""
     from rich.panel import Panel
@@ -291,8 +261,8 @@ def _show(answer: Reprompt) -> None:
 
     from .words import plain
 
-    _err.print(Panel(Text(plain(answer.words)), title="before", title_align="left", border_style="dim"))
-    _err.print(Panel(Text(answer.prompt), title="after", title_align="left", border_style="green"))
+    err.print(Panel(Text(plain(answer.words)), title="before", title_align="left", border_style="dim"))
+    err.print(Panel(Text(answer.prompt), title="after", title_align="left", border_style="green"))
     heard = [f"{m.text} ({'not ' if m.negated else ''}{m.concept}, {m.kind})" for m in answer.mentions]
     tastes = [f"{t} {v:.2f}" for t, v in sorted(answer.tastes.items(), key=lambda t: -t[1]) if v >= 0.15]
     emotion = f"valence {answer.emotion.valence:+.2f}, arousal {answer.emotion.arousal:+.2f}"
@@ -309,7 +279,7 @@ def _show(answer: Reprompt) -> None:
         if reason.parameter not in shown and "outvoted" not in reason.because:
             shown.add(reason.parameter)
             table.add_row(Text(reason.parameter, "bold"), Text(f"{reason.value}: {_because(reason)}"))
-    _err.print(table)
+    err.print(table)
 
 
 def _because(reason: Any) -> str:
@@ -327,7 +297,7 @@ def _show_reasons(answer: Reprompt) -> None:
         source = f"{r.source} doi:{r.doi}" if r.doi else r.source
         row = (r.parameter, r.value, f"{r.weight:.2f}", r.because, r.status, source)
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
-    _err.print(table)
+    err.print(table)
 
 
 # -- looking after it --------------------------------------------------------------------------------------------
@@ -338,10 +308,10 @@ def doctor() -> None:
     """Say what is configured, which encoder, which database, and what is missing."""
     from .doctor import examine
 
-    with _errors():
+    with errors():
         healthy = asyncio.run(examine(Settings(), typer.echo))
     if not healthy:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @encoder_app.command("build")
@@ -354,32 +324,12 @@ def encoder_build(
     from .encoder import DEFAULT_MODEL
     from .encoder_build import build
 
-    with _errors():
+    with errors():
         settings = Settings()
         folder = output or settings.cache_dir / "encoder"
-        with _status("Building the encoder bundle"):
+        with status("Building the encoder bundle"):
             build(model or DEFAULT_MODEL, folder, precision=precision, offline=settings.offline)
-        _err.print(f"Encoder bundle written to {folder}", markup=False)
-
-
-@corpus_app.command("reembed")
-def corpus_reembed() -> None:
-    """Encode every caption of the database anew with the encoder in use."""
-    from .database import Database
-    from .encoder import Encoder, find_bundle
-
-    async def reembed() -> int:
-        settings = Settings()
-        encoder = Encoder(find_bundle(settings), threads=settings.threads)
-        database = await Database.open(settings)
-        try:
-            return await database.reembed(encoder)
-        finally:
-            await database.close()
-
-    with _errors(), _status("Encoding the captions"):
-        count = asyncio.run(reembed())
-    _err.print(f"{count} captions encoded.")
+        err.print(f"Encoder bundle written to {folder}", markup=False)
 
 
 @database_app.command("stop")
@@ -387,9 +337,9 @@ def database_stop() -> None:
     """Stop the embedded database, whoever uses it (after a kill -9 it may outlive its users)."""
     from . import embedded
 
-    with _errors():
+    with errors():
         stopped = embedded.stop(Settings().data_dir)
-    _err.print("Stopped." if stopped else "No embedded database runs.")
+    err.print("Stopped." if stopped else "No embedded database runs.")
 
 
 def main() -> None:
@@ -402,4 +352,4 @@ def main() -> None:
     except BrokenPipeError:
         # the reader of our output went away: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_FAILED)
+        sys.exit(FAILED)

@@ -5,7 +5,8 @@ PostgreSQL with pgvector: the server of REPROMPT_DATABASE_URL, or an embedded on
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, LiteralString, cast
@@ -45,9 +46,10 @@ def _queries() -> dict[str, LiteralString]:
     return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def query(name: str) -> LiteralString:
-    """The SQL of a named query in sql/queries.sql."""
-    return _queries()[name]
+def query(name: str, *, dimensions: int | None = None) -> LiteralString:
+    """The SQL of a named query in sql/queries.sql; some are made for vectors of so many dimensions."""
+    sql = _queries()[name]
+    return cast("LiteralString", sql.replace("{dimensions}", str(int(dimensions)))) if dimensions else sql
 
 
 class Database:
@@ -82,8 +84,9 @@ class Database:
             timeout=settings.database_timeout_s,
             open=False,
             configure=_configure,
-            # compiling a plan of a few milliseconds would take longer than running it
-            kwargs={"autocommit": True, "prepare_threshold": 2, "options": "-c jit=off"},
+            reconnect_timeout=2,
+            reconnect_failed=_again,
+            kwargs={"autocommit": True, "prepare_threshold": 2 if settings.database_prepare else None},
         )
         try:
             await pool.open(wait=True, timeout=settings.database_timeout_s)
@@ -96,7 +99,7 @@ class Database:
         """Gives all connections back."""
         await self.pool.close()
 
-    async def fetch(self, named: str, /, **parameters: Any) -> list[tuple[Any, ...]]:
+    async def fetch(self, named: str, /, *, dimensions: int | None = None, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows of a named query.
 
         Raises:
@@ -104,7 +107,21 @@ class Database:
         """
         try:
             async with self.pool.connection() as connection:
-                return await (await connection.execute(query(named), parameters, binary=True)).fetchall()
+                cursor = await connection.execute(query(named, dimensions=dimensions), parameters, binary=True)
+                return await cursor.fetchall()
+        except (psycopg.Error, PoolTimeout) as e:
+            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
+        """A connection of the pool, for work of several statements.
+
+        Raises:
+            DatabaseError: the database went away or refused.
+        """
+        try:
+            async with self.pool.connection() as connection:
+                yield connection
         except (psycopg.Error, PoolTimeout) as e:
             raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
 
@@ -122,39 +139,47 @@ class Database:
                 f"not with {encoder.fingerprint} ({encoder.model}). Run `reprompt corpus reembed`, or set "
                 "REPROMPT_ENCODER to the bundle they were made with."
             )
-        if await self.fetch("corpus_version", name=CORPUS) == [(knowledge.version,)]:
+        if await self.fetch("corpus_version", name=CORPUS) == [(knowledge.shipped_version,)]:
             return
-        try:
-            async with self.pool.connection() as connection, connection.transaction():
-                await connection.execute(query("lock_migrations"))
-                found = await (await connection.execute(query("corpus_version"), {"name": CORPUS})).fetchall()
-                if found != [(knowledge.version,)]:
-                    await _load(connection, knowledge, encoder)
-        except psycopg.Error as e:
-            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
+        async with self.connection() as connection, connection.transaction():
+            await connection.execute(query("lock_migrations"))
+            found = await (await connection.execute(query("corpus_version"), {"name": CORPUS})).fetchall()
+            if found != [(knowledge.shipped_version,)]:
+                await _load(connection, knowledge, encoder)
 
     async def reembed(self, encoder: "Encoder", *, batch: int = 256) -> int:
         """Encodes every caption anew with this encoder, in one transaction; the number of captions."""
-        try:
-            async with self.pool.connection() as connection, connection.transaction():
-                return await self._reembed(connection, encoder, batch)
-        except (psycopg.Error, PoolTimeout) as e:
-            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
+        async with self.connection() as connection, connection.transaction():
+            return await self._reembed(connection, encoder, batch)
 
     async def _reembed(self, connection: psycopg.AsyncConnection[Any], encoder: "Encoder", batch: int) -> int:
-        done = after = 0
+        from .corpora.partition import Partition  # which reads this module's queries
+
+        done = 0
         await connection.execute(query("lock_migrations"))
-        while True:
-            rows = await (await connection.execute(query("caption_texts"), {"after": after, "limit": batch})).fetchall()
-            if not rows:
-                break
-            vectors, _ = await asyncio.to_thread(encoder.encode, [text for _, text in rows])
-            async with connection.cursor() as cursor:
-                await cursor.executemany(
-                    query("set_embedding"),
-                    [{"id": row[0], "embedding": HalfVector(v)} for row, v in zip(rows, vectors, strict=True)],
-                )
-            after, done = rows[-1][0], done + len(rows)
+        for corpus_id, ready in await (await connection.execute(query("corpus_ids"))).fetchall():
+            partition, after = Partition(connection, corpus_id), 0
+            if not ready:  # a load that was not finished starts again
+                await partition.drop()
+                await connection.execute(query("remove_unfinished"), {"id": corpus_id})
+                continue
+            await partition.drop_vector_index()
+            while True:
+                page = {"id": corpus_id, "after": after, "limit": batch}
+                rows = await (await connection.execute(query("caption_texts"), page)).fetchall()
+                if not rows:
+                    break
+                vectors, _ = await asyncio.to_thread(encoder.encode, [text for _, text in rows])
+                async with connection.cursor() as cursor:
+                    await cursor.executemany(
+                        query("set_embedding"),
+                        [
+                            {"corpus": corpus_id, "id": row[0], "embedding": HalfVector(v)}
+                            for row, v in zip(rows, vectors, strict=True)
+                        ],
+                    )
+                after, done = rows[-1][0], done + len(rows)
+            await partition.index_vectors(dimensions=encoder.dimensions)
         await connection.execute(query("set_encoder"), {"encoder": encoder.fingerprint})
         return done
 
@@ -168,12 +193,22 @@ class _HalfvecLoader(Loader):
         return np.frombuffer(data, ">f2", offset=4).astype(np.float32)
 
 
+async def _again(pool: _Pool) -> None:
+    """Tries to connect anew: left alone, the pool doubles its pauses, and is late when the server is back."""
+    await pool.resize(0, pool.max_size)
+    await pool.resize(1, pool.max_size)
+
+
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await register_vector_async(connection)
     # the package's own loader goes through a list of Python floats: .1 ms a vector
     info = await TypeInfo.fetch(connection, "halfvec")
     assert info is not None  # the migrations made the extension
     connection.adapters.register_loader(info.oid, _HalfvecLoader)
+    # compiling a plan of a few milliseconds would take longer than running it
+    await connection.execute("SET jit = off")
+    await connection.execute("SET hnsw.ef_search = 80")
+    await connection.execute("SET hnsw.iterative_scan = strict_order")  # go on until enough rows pass the filter
 
 
 def _migrations() -> Sequence[tuple[int, str, str]]:
@@ -204,20 +239,29 @@ async def _migrate(connection: psycopg.AsyncConnection[Any]) -> None:
 
 
 async def _load(connection: psycopg.AsyncConnection[Any], knowledge: "Knowledge", encoder: "Encoder") -> None:
-    await connection.execute(query("remove_corpus"), {"name": CORPUS})
+    from .corpora.partition import Entry, Partition, text_hash  # which read this module's queries
+
+    before = await (await connection.execute(query("remove_corpus"), {"name": CORPUS})).fetchone()
+    if before is not None:
+        await Partition(connection, before[0]).drop()
     parameters = {
         "name": CORPUS,
         "license": LICENSE,
         "encoder": encoder.fingerprint,
-        "version": knowledge.version,
+        "version": knowledge.shipped_version,
+        "source": "",
     }
     row = await (await connection.execute(query("add_corpus"), parameters)).fetchone()
     assert row is not None
-    async with connection.cursor() as cursor, cursor.copy(query("copy_captions")) as copy:
-        copy.set_types(["int4", "text", "text[]", "text[]", "halfvec"])
-        for text, vector in zip(knowledge.captions, knowledge.caption_vectors, strict=True):
-            genres, instruments = knowledge.music_in(text)
-            await copy.write_row((row[0], text, genres, instruments, HalfVector(vector)))
+    partition = Partition(connection, row[0])
+    await partition.create()
+    await partition.copy(
+        [
+            Entry(text, text_hash(text), 0, *knowledge.music_in(text), vector)
+            for text, vector in zip(knowledge.captions, knowledge.caption_vectors, strict=True)
+        ]
+    )
+    await partition.show(dimensions=encoder.dimensions)
 
 
 def _shown(url: str) -> str:

@@ -6,6 +6,7 @@ RepromptError
 ├── EncoderError             no encoder bundle, or one that cannot be trusted
 ├── DatabaseError            the database cannot be reached or used
 │   └── EncoderMismatchError its vectors were made by another encoder
+├── CorpusError              a corpus cannot be read, added, found or written
 ├── KnowledgeError           a knowledge file does not fit its schema
 └── AudioError               the sound cannot be made or written
 
@@ -14,6 +15,7 @@ The docstring of a class is its default message.
 
 __all__ = [
     "AudioError",
+    "CorpusError",
     "DatabaseError",
     "EncoderError",
     "EncoderMismatchError",
@@ -49,6 +51,10 @@ class DatabaseError(RepromptError):
 
 class EncoderMismatchError(DatabaseError):
     """The database holds vectors of another encoder; run `reprompt corpus reembed`."""
+
+
+class CorpusError(RepromptError):
+    """The corpus cannot be read, added, found or written."""
 
 
 class KnowledgeError(RepromptError):

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from .captions import Captions
+from .corpora.concepts import own_concepts
 from .database import Database
 from .encoder import Encoder, find_bundle
 from .errors import PromptError, RepromptError, SettingsError
-from .knowledge import Knowledge
+from .knowledge import Concept, Knowledge
 from .phrases import telling
 from .planning import Planner, music_words, seed_of
 from .reasons import model_reasons
@@ -90,6 +91,8 @@ class Pipeline:
         try:
             self._encoder, self._knowledge = loading.result()
             await self._database.sync_captions(self._knowledge, self._encoder)
+            if extra := await own_concepts(self._database, self._knowledge):
+                self._knowledge = await asyncio.to_thread(self._extend, extra)
         except BaseException:
             await self.close()
             raise
@@ -117,9 +120,20 @@ class Pipeline:
         """The knowledge of an opened pipeline."""
         return self._knowledge
 
-    def _check_open(self, options: _Options) -> None:
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of an opened pipeline."""
+        return self._encoder
+
+    @property
+    def database(self) -> Database:
+        """The database of an opened pipeline."""
         if self._database is None:
             raise RepromptError("The pipeline is not open: use `async with Pipeline() as p`, or `await p.open()`.")
+        return self._database
+
+    def _check_open(self, options: _Options) -> None:
+        _ = self.database
         if options.refiner == "llm" and self._llm is None:
             raise SettingsError('Refiner "llm" needs a language model: set REPROMPT_LLM_MODEL (see docs/llm.md).')
 
@@ -130,6 +144,11 @@ class Pipeline:
         if self.settings.llm_model is not None:
             pass  # most of a second, here rather than in the first answer
         return encoder, knowledge
+
+    def _extend(self, concepts: Sequence[Concept]) -> Knowledge:
+        knowledge = self._knowledge.with_concepts(concepts, self._encoder)
+        _ = knowledge.lexicon  # built here rather than in the first answer
+        return knowledge
 
     async def reprompt(
         self,

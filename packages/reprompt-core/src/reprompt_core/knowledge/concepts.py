@@ -7,7 +7,7 @@ both. Several values in a cell are joined by `|`. An alias that ends in `?` is a
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -25,6 +25,7 @@ __all__ = [
     "Match",
     "MusicStyle",
     "load_concepts",
+    "read_concept",
     "read_concepts",
 ]
 
@@ -168,24 +169,31 @@ def read_concepts(path: Traversable, table: str) -> list[Concept]:
             where = f"{path.name}:{rows.line_num}"
             if len(row) != len(header):
                 raise KnowledgeError(f"{where}: {len(row)} cells where the header has {len(header)}.")
-            concepts.append(_concept(dict(zip(header, row, strict=True)), where, table))
+            named = dict(zip(header, row, strict=True))
+            try:
+                concepts.append(read_concept(named, table))
+            except KnowledgeError as e:
+                raise KnowledgeError(f"{where} ({named.get('name', '?')}): {e}") from e
         return concepts
 
 
-def _concept(row: dict[str, str], where: str, table: str) -> Concept:
-    def bad(what: str) -> KnowledgeError:
-        return KnowledgeError(f"{where} ({row.get('name', '?')}): {what}")
+def read_concept(row: Mapping[str, str], table: str) -> Concept:
+    """The concept of one row that has the columns of `table`.
+
+    Raises:
+        KnowledgeError: naming the column.
+    """
 
     def several(column: str, allowed: frozenset[str] | None = None) -> tuple[str, ...]:
         values = tuple(v for v in row.get(column, "").split("|") if v)
         if allowed is not None and (wrong := set(values) - allowed):
-            raise bad(f"{column}: {', '.join(sorted(wrong))} is not in the vocabulary")
+            raise KnowledgeError(f"{column}: {', '.join(sorted(wrong))} is not in the vocabulary")
         return values
 
     def one(column: str, allowed: frozenset[str]) -> str:
         values = several(column, allowed)
         if len(values) > 1:
-            raise bad(f"{column}: one value, not {len(values)}")
+            raise KnowledgeError(f"{column}: one value, not {len(values)}")
         return values[0] if values else ""
 
     def number(column: str, low: float) -> float | None:
@@ -196,11 +204,17 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
         except ValueError:
             value = 9.0
         if not low <= value <= 1:
-            raise bad(f"{column}: {row[column]!r} is not a number from {low:g} to 1")
+            raise KnowledgeError(f"{column}: {row[column]!r} is not a number from {low:g} to 1")
         return value
 
+    def whole(column: str) -> int:
+        try:
+            return int(row[column])
+        except ValueError as e:
+            raise KnowledgeError(f"{column}: {row[column]!r} is not a whole number") from e
+
     if row["kind"] not in KINDS[table] or not row["name"]:
-        raise bad(f"kind: {row['kind']!r} is not one of {', '.join(KINDS[table])}")
+        raise KnowledgeError(f"kind: {row['kind']!r} is not one of {', '.join(KINDS[table])}")
     values: dict[str, Any] = {
         "tastes": {t: v for t in TASTES if (v := number(t, 0))},
         "valence": number("valence", -1),
@@ -215,32 +229,27 @@ def _concept(row: dict[str, str], where: str, table: str) -> Concept:
         "timbres": several("timbres", TIMBRES),
         "attribute": one("attribute", ATTRIBUTES),
     }
-    try:
-        if table == "moods":
-            values["family"] = one("family", FAMILIES)
-        if table == "instruments":
-            program = None if row["program"] == "drums" else int(row["program"])
-            if program is not None and not 0 <= program <= 127:
-                raise bad(f"program: {program} is not a General MIDI program (0 to 127)")
-            values["sound"] = InstrumentSound(
-                row["family"], program, one("register", _REGISTERS), several("roles", _ROLES)
-            )
-        if table == "genres":
-            slowest, fastest = int(row["tempo_min"]), int(row["tempo_max"])
-            if not 20 <= slowest < fastest <= 300:
-                raise bad(f"tempo: {slowest} to {fastest} BPM is no range")
-            values["style"] = MusicStyle(
-                tempo=(slowest, fastest),
-                mode=one("mode", MODES),
-                articulation=one("articulation", _ARTICULATIONS),
-                dynamics=one("dynamics", _DYNAMICS),
-                groove=one("groove", GROOVES),
-                rhythm=row["rhythm"],
-                lead=several("lead"),
-                accompaniment=several("accompaniment"),
-            )
-    except ValueError as e:
-        raise bad(str(e)) from e
+    if table == "moods":
+        values["family"] = one("family", FAMILIES)
+    if table == "instruments":
+        program = None if row["program"] == "drums" else whole("program")
+        if program is not None and not 0 <= program <= 127:
+            raise KnowledgeError(f"program: {program} is not a General MIDI program (0 to 127)")
+        values["sound"] = InstrumentSound(row["family"], program, one("register", _REGISTERS), several("roles", _ROLES))
+    if table == "genres":
+        slowest, fastest = whole("tempo_min"), whole("tempo_max")
+        if not 20 <= slowest < fastest <= 300:
+            raise KnowledgeError(f"tempo: {slowest} to {fastest} BPM is no range")
+        values["style"] = MusicStyle(
+            tempo=(slowest, fastest),
+            mode=one("mode", MODES),
+            articulation=one("articulation", _ARTICULATIONS),
+            dynamics=one("dynamics", _DYNAMICS),
+            groove=one("groove", GROOVES),
+            rhythm=row["rhythm"],
+            lead=several("lead"),
+            accompaniment=several("accompaniment"),
+        )
     return Concept(row["name"], row["kind"], several("aliases_en"), several("aliases_es"), row["about"], **values)
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -32,7 +32,13 @@ class Knowledge:
     captions: tuple[str, ...]
     concept_vectors: Vectors  # [len(concepts), dimensions], unit length
     caption_vectors: Vectors  # [len(captions), dimensions], unit length
-    version: str  # changes with the captions or the encoder
+    version: str  # changes with the concepts, the captions or the encoder
+    base_version: str = ""  # of the shipped knowledge, where a team's concepts changed the version
+
+    @property
+    def shipped_version(self) -> str:
+        """The version without a team's concepts: what the shipped captions in a database belong to."""
+        return self.base_version or self.version
 
     @cached_property
     def lexicon(self) -> Lexicon:
@@ -70,6 +76,25 @@ class Knowledge:
         genres = dict.fromkeys(c.name for c in found if c.kind == "genre")
         instruments = dict.fromkeys(c.name for c in found if c.kind == "instrument")
         return list(genres), list(instruments)
+
+    def with_concepts(self, concepts: Sequence[Concept], encoder: Encoder) -> "Knowledge":
+        """This knowledge with more concepts; one of the same kind and name as another takes its place."""
+        if not concepts:
+            return self
+        vectors, _ = encoder.encode([concept_text(c) for c in concepts])
+        rows = {(c.kind, c.name): i for i, c in enumerate(self.concepts)}
+        changed, changed_vectors = list(self.concepts), list(self.concept_vectors)
+        for concept, vector in zip(concepts, vectors, strict=True):
+            row = rows.setdefault((concept.kind, concept.name), len(changed))
+            changed[row : row + 1], changed_vectors[row : row + 1] = [concept], [vector]
+        told = json.dumps(sorted(json.dumps(asdict(c), sort_keys=True) for c in concepts))
+        return replace(
+            self,
+            concepts=tuple(changed),
+            concept_vectors=np.stack(changed_vectors),
+            version=hashlib.sha256(f"{self.version}{told}".encode()).hexdigest()[:16],
+            base_version=self.shipped_version,
+        )
 
     @classmethod
     def load(cls, encoder: Encoder, *, cache_dir: Path) -> "Knowledge":

@@ -28,63 +28,109 @@ SELECT name, encoder FROM reprompt.corpora WHERE encoder <> %(encoder)s ORDER BY
 -- name: corpus_version
 SELECT version FROM reprompt.corpora WHERE name = %(name)s;
 
--- name: remove_corpus
-DELETE FROM reprompt.corpora WHERE name = %(name)s;
+-- name: corpus
+SELECT id, license, encoder, version, ready, source, added_at FROM reprompt.corpora WHERE name = %(name)s;
 
 -- name: add_corpus
-INSERT INTO reprompt.corpora (name, license, encoder, version)
-VALUES (%(name)s, %(license)s, %(encoder)s, %(version)s)
+INSERT INTO reprompt.corpora (name, license, encoder, version, source, ready)
+VALUES (%(name)s, %(license)s, %(encoder)s, %(version)s, %(source)s, false)
 RETURNING id;
 
--- name: copy_captions
-COPY reprompt.captions (corpus_id, text, genres, instruments, embedding) FROM STDIN WITH (FORMAT binary);
+-- name: remove_corpus
+DELETE FROM reprompt.corpora WHERE name = %(name)s RETURNING id;
+
+-- name: show_corpus
+-- The corpus may be searched from now on.
+UPDATE reprompt.corpora
+SET ready = true, captions = (SELECT count(*) FROM reprompt.captions c WHERE c.corpus_id = %(id)s)
+WHERE id = %(id)s;
+
+-- name: lock_corpus
+-- One process changes a corpus at a time; held until the connection closes.
+SELECT pg_try_advisory_lock(hashtext('reprompt.corpus'), hashtext(%(name)s));
+
+-- name: unlock_corpus
+SELECT pg_advisory_unlock(hashtext('reprompt.corpus'), hashtext(%(name)s));
+
+-- name: count_words
+-- How many captions of a corpus hold each word.
+INSERT INTO reprompt.caption_words (corpus_id, word, captions)
+SELECT %(id)s, word, ndoc FROM ts_stat(%(captions)s);
+
+-- name: list_corpora
+SELECT k.id, k.name, k.license, k.encoder, k.ready, k.source, k.added_at,
+       k.captions, (SELECT count(*) FROM reprompt.captions c WHERE c.corpus_id = k.id AND c.flags <> 0)
+FROM reprompt.corpora k ORDER BY k.name;
+
+-- name: some_captions
+SELECT text, flags, genres, instruments FROM reprompt.captions WHERE corpus_id = %(id)s ORDER BY id LIMIT %(limit)s;
 
 -- name: count_captions
 SELECT k.name, k.license, k.encoder, count(c.id)
 FROM reprompt.corpora k LEFT JOIN reprompt.captions c ON c.corpus_id = k.id
 GROUP BY k.id ORDER BY k.name;
 
+-- name: corpus_ids
+SELECT id, ready FROM reprompt.corpora ORDER BY id;
+
+-- name: remove_unfinished
+DELETE FROM reprompt.corpora WHERE id = %(id)s AND NOT ready;
+
 -- name: caption_texts
--- A batch of captions after an id, for encoding anew.
-SELECT id, text FROM reprompt.captions WHERE id > %(after)s ORDER BY id LIMIT %(limit)s;
+-- A batch of a corpus's captions after an id, for encoding anew.
+SELECT id, text FROM reprompt.captions WHERE corpus_id = %(id)s AND id > %(after)s ORDER BY id LIMIT %(limit)s;
 
 -- name: set_embedding
-UPDATE reprompt.captions SET embedding = %(embedding)s WHERE id = %(id)s;
+UPDATE reprompt.captions SET embedding = %(embedding)s WHERE corpus_id = %(corpus)s AND id = %(id)s;
 
 -- name: set_encoder
 UPDATE reprompt.corpora SET encoder = %(encoder)s;
 
 -- name: near_captions
--- The captions nearest to a vector and those that share words with a text, fused by reciprocal rank (k = 60).
-WITH query AS MATERIALIZED (
-    SELECT %(vector)s::halfvec AS vector,
-           replace(plainto_tsquery('english', %(text)s)::text, ' & ', ' | ')::tsquery AS words
+-- The captions nearest to a vector, and those that share words with a text, with both measures for each of them.
+-- Of the words the rarest are looked up first, for as long as all captions that hold them are few enough to rank.
+WITH words AS MATERIALIZED (
+    SELECT word, ln(1 + (SELECT sum(captions) FROM reprompt.corpora WHERE ready)::float8 / sum(w.captions)) AS weight,
+           sum(w.captions) AS captions
+    FROM unnest(tsvector_to_array(to_tsvector('english', %(text)s))) AS t(word)
+    JOIN reprompt.caption_words w USING (word) JOIN reprompt.corpora k ON k.id = w.corpus_id AND k.ready
+    GROUP BY word
 ),
-by_vector AS (
-    SELECT id, row_number() OVER (ORDER BY distance, id) AS rank
-    FROM (
-        SELECT c.id, c.embedding <=> q.vector AS distance
-        FROM reprompt.captions c, query q
-        ORDER BY distance, c.id LIMIT %(limit)s
-    ) nearest
+rarest AS MATERIALIZED (
+    SELECT word, weight, quote_literal(word)::tsquery AS query
+    FROM (SELECT word, weight, sum(captions) OVER (ORDER BY captions, word) AS reach FROM words) counted
+    WHERE reach <= %(reach)s
 ),
-by_text AS (
-    SELECT id, row_number() OVER (ORDER BY relevance DESC, id) AS rank
-    FROM (
-        SELECT c.id, ts_rank(c.search, q.words) AS relevance
-        FROM reprompt.captions c, query q
-        WHERE c.search @@ q.words
-        ORDER BY relevance DESC, c.id LIMIT %(limit)s
-    ) matching
+by_text AS MATERIALIZED (
+    SELECT c.corpus_id, c.id
+    FROM rarest r JOIN reprompt.captions c ON c.search @@ r.query
+    WHERE c.flags = 0
+    GROUP BY c.corpus_id, c.id
+    ORDER BY sum(r.weight) DESC, c.id LIMIT %(limit)s
 ),
-fused AS (
-    SELECT id, coalesce(1.0 / (60 + v.rank), 0) + coalesce(1.0 / (60 + t.rank), 0) AS score
-    FROM by_vector v FULL JOIN by_text t USING (id)
-    ORDER BY score DESC, id LIMIT %(limit)s
-)
-SELECT c.text, k.name, 1 - (c.embedding <=> q.vector), c.genres, c.instruments, c.embedding, f.score::float8
-FROM fused f JOIN reprompt.captions c USING (id) JOIN reprompt.corpora k ON k.id = c.corpus_id, query q
-ORDER BY f.score DESC, c.id;
+by_vector AS MATERIALIZED (
+    SELECT c.corpus_id, c.id
+    FROM reprompt.captions c
+    WHERE c.flags = 0
+    ORDER BY c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(limit)s
+),
+found AS (SELECT * FROM by_text UNION SELECT * FROM by_vector)
+SELECT c.text, k.name, 1 - (c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})), c.genres, c.instruments,
+       c.embedding,
+       coalesce((SELECT sum(w.weight) FROM words w WHERE w.word = ANY(tsvector_to_array(c.search)))
+                / (SELECT sum(weight) FROM words), 0)
+FROM found JOIN reprompt.captions c USING (corpus_id, id) JOIN reprompt.corpora k ON k.id = c.corpus_id;
+
+-- name: own_concepts
+-- The concepts that a team brought.
+SELECT kind, name, source, data, added_at FROM reprompt.concepts ORDER BY kind, name;
+
+-- name: keep_concept
+INSERT INTO reprompt.concepts (kind, name, source, data) VALUES (%(kind)s, %(name)s, %(source)s, %(data)s)
+ON CONFLICT (kind, name) DO UPDATE SET source = excluded.source, data = excluded.data, added_at = now();
+
+-- name: remove_concepts
+DELETE FROM reprompt.concepts WHERE name = ANY(%(names)s) RETURNING kind, name;
 
 -- name: versions
 SELECT current_setting('server_version'), (SELECT extversion FROM pg_extension WHERE extname = 'vector');

@@ -1,0 +1,113 @@
+"""A corpus's own partition of the captions: filled apart, then indexed and shown all at once."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, cast
+
+import numpy as np
+import psycopg
+from pgvector import HalfVector
+
+from ..database import query
+from ..words import fold
+
+__all__ = ["HNSW_FROM", "Entry", "Partition", "text_hash"]
+
+HNSW_FROM = 10_000  # captions; fewer are compared one by one, faster than an index would
+_Connection = psycopg.AsyncConnection[Any]
+_COLUMNS = "corpus_id, text, hash, flags, genres, instruments, embedding"
+_TYPES = ("int4", "text", "bytea", "int2", "text[]", "text[]", "halfvec")
+
+
+def text_hash(text: str) -> bytes:
+    """16 bytes that tell one caption from another, case and spaces aside."""
+    return hashlib.blake2b(" ".join(fold(text).split()).encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A caption as it is stored."""
+
+    text: str
+    hash: bytes
+    flags: int
+    genres: Sequence[str]
+    instruments: Sequence[str]
+    vector: "np.ndarray[Any, np.dtype[np.float32]]"  # [dimensions], unit length
+
+
+class Partition:
+    """The table `captions_<id>`. Statements run in the caller's transaction."""
+
+    def __init__(self, connection: _Connection, corpus_id: int) -> None:
+        self._connection, self._id = connection, corpus_id
+        self._name = f"reprompt.captions_{corpus_id}"  # of a whole number: safe to stand in SQL
+
+    async def create(self) -> None:
+        """Makes the table, apart from the others, when it is not there."""
+        await self._run(
+            f"CREATE TABLE IF NOT EXISTS {self._name} (LIKE reprompt.captions INCLUDING DEFAULTS INCLUDING GENERATED, "
+            f"CHECK (corpus_id = {self._id}))"
+        )
+
+    async def hashes(self) -> set[bytes]:
+        """The hashes of the captions that are there."""
+        cursor = await self._run(f"SELECT hash FROM {self._name}")  # noqa: S608 - a whole number
+        return {bytes(h) for (h,) in await cursor.fetchall()}
+
+    async def copy(self, entries: Sequence[Entry]) -> None:
+        """Adds captions."""
+        statement = f"COPY {self._name} ({_COLUMNS}) FROM STDIN WITH (FORMAT binary)"
+        async with self._connection.cursor() as cursor, cursor.copy(_literal(statement)) as copy:
+            copy.set_types(_TYPES)
+            for e in entries:
+                row = (self._id, e.text, e.hash, e.flags, list(e.genres), list(e.instruments), HalfVector(e.vector))
+                await copy.write_row(row)
+
+    async def show(self, *, dimensions: int) -> None:
+        """Indexes the captions and makes them a part of all."""
+        await self._run(f"ALTER TABLE {self._name} ADD PRIMARY KEY (corpus_id, id)")
+        await self._run(f"CREATE INDEX ON {self._name} USING gin (search)")
+        await self.index_vectors(dimensions=dimensions)
+        words = {"id": self._id, "captions": f"SELECT search FROM {self._name}"}  # noqa: S608
+        await self._connection.execute(query("count_words"), words)
+        await self._run(f"ANALYZE {self._name}")
+        await self._run(f"ALTER TABLE reprompt.captions ATTACH PARTITION {self._name} FOR VALUES IN ({self._id})")
+        await self._connection.execute(query("show_corpus"), {"id": self._id})
+
+    async def index_vectors(self, *, dimensions: int) -> None:
+        """Makes the index of the vectors, where there are enough of them."""
+        ((count,),) = await (await self._run(f"SELECT count(*) FROM {self._name}")).fetchall()  # noqa: S608
+        if count <= HNSW_FROM:
+            return
+        # the graph is built in memory, and by as many workers as the server lets us have
+        memory = max(64, min(4096, count * (2 * dimensions + 300) // 1_000_000 + 64))
+        await self._run(f"SET LOCAL maintenance_work_mem = '{memory}MB'")
+        await self._run("SET LOCAL max_parallel_maintenance_workers = 4")
+        await self._run(
+            f"CREATE INDEX captions_{self._id}_vectors ON {self._name} "
+            f"USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) WHERE flags = 0"
+        )
+
+    async def drop_vector_index(self) -> None:
+        """Before every vector changes, and perhaps its dimensions."""
+        await self._run(f"DROP INDEX IF EXISTS reprompt.captions_{self._id}_vectors")
+
+    async def recount(self) -> None:
+        """Counts the words anew, after captions were added to a corpus that is shown."""
+        await self._connection.execute("DELETE FROM reprompt.caption_words WHERE corpus_id = %s", (self._id,))
+        words = {"id": self._id, "captions": f"SELECT search FROM {self._name}"}  # noqa: S608
+        await self._connection.execute(query("count_words"), words)
+        await self._connection.execute(query("show_corpus"), {"id": self._id})
+
+    async def drop(self) -> None:
+        """Removes the table with its captions."""
+        await self._run(f"DROP TABLE IF EXISTS {self._name}")
+
+    async def _run(self, statement: str) -> psycopg.AsyncCursor[Any]:
+        return await self._connection.execute(_literal(statement))
+
+
+def _literal(statement: str) -> LiteralString:
+    return cast("LiteralString", statement)  # made of constants and whole numbers alone
