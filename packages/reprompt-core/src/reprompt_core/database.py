@@ -207,6 +207,8 @@ async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     connection.adapters.register_loader(info.oid, _HalfvecLoader)
     # compiling a plan of a few milliseconds would take longer than running it
     await connection.execute("SET jit = off")
+    # the search is planned once: planning it takes longer than running it, and no parameter changes the plan
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
     await connection.execute("SET hnsw.ef_search = 80")
     await connection.execute("SET hnsw.iterative_scan = strict_order")  # go on until enough rows pass the filter
 

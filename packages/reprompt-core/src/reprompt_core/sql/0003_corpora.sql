@@ -26,7 +26,7 @@ CREATE TABLE reprompt.caption_words (
     corpus_id integer NOT NULL REFERENCES reprompt.corpora ON DELETE CASCADE,
     word      text NOT NULL,
     captions  integer NOT NULL,
-    PRIMARY KEY (corpus_id, word)
+    PRIMARY KEY (word, corpus_id)
 );
 
 -- the shipped captions are loaded anew at the next start; no others could be added before

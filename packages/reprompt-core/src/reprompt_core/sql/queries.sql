@@ -91,14 +91,14 @@ UPDATE reprompt.corpora SET encoder = %(encoder)s;
 -- Of the words the rarest are looked up first, for as long as all captions that hold them are few enough to rank.
 WITH words AS MATERIALIZED (
     SELECT word, ln(1 + (SELECT sum(captions) FROM reprompt.corpora WHERE ready)::float8 / sum(w.captions)) AS weight,
-           sum(w.captions) AS captions
+           sum(w.captions) AS captions, quote_literal(word)::tsquery AS query
     FROM unnest(tsvector_to_array(to_tsvector('english', %(text)s))) AS t(word)
     JOIN reprompt.caption_words w USING (word) JOIN reprompt.corpora k ON k.id = w.corpus_id AND k.ready
     GROUP BY word
 ),
 rarest AS MATERIALIZED (
-    SELECT word, weight, quote_literal(word)::tsquery AS query
-    FROM (SELECT word, weight, sum(captions) OVER (ORDER BY captions, word) AS reach FROM words) counted
+    SELECT weight, query
+    FROM (SELECT weight, query, sum(captions) OVER (ORDER BY captions, word) AS reach FROM words) counted
     WHERE reach <= %(reach)s
 ),
 by_text AS MATERIALIZED (
@@ -117,8 +117,7 @@ by_vector AS MATERIALIZED (
 found AS (SELECT * FROM by_text UNION SELECT * FROM by_vector)
 SELECT c.text, k.name, 1 - (c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})), c.genres, c.instruments,
        c.embedding,
-       coalesce((SELECT sum(w.weight) FROM words w WHERE w.word = ANY(tsvector_to_array(c.search)))
-                / (SELECT sum(weight) FROM words), 0)
+       coalesce((SELECT sum(w.weight) FROM words w WHERE c.search @@ w.query) / (SELECT sum(weight) FROM words), 0)
 FROM found JOIN reprompt.captions c USING (corpus_id, id) JOIN reprompt.corpora k ON k.id = c.corpus_id;
 
 -- name: own_concepts
