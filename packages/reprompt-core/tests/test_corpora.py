@@ -101,11 +101,11 @@ def test_adding_again_adds_what_is_new(url: str, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_tells_and_changes_nothing(url: str, tmp_path: Path) -> None:
-    file = write_csv(tmp_path / "a.csv", [*captions(5), "x" * 3000])
+    file = write_csv(tmp_path / "a.csv", [*captions(5), "low quality recording", "x" * 3000])
 
     async def work(_: Pipeline, corpora: Corpora) -> None:
         report = await corpora.add(file, name="mine", license="CC0", dry_run=True, rejects=tmp_path / "r.csv")
-        assert (report.added, report.rejected) == (5, 1)
+        assert (report.added, report.flagged, report.rejected) == (6, 1, 1)
         assert sum((report.reasons or {}).values()) == 1
         assert [c.name for c in await corpora.list()] == ["reprompt"]
 

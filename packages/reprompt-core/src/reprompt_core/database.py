@@ -105,12 +105,9 @@ class Database:
         Raises:
             DatabaseError: the database went away or refused.
         """
-        try:
-            async with self.pool.connection() as connection:
-                cursor = await connection.execute(query(named, dimensions=dimensions), parameters, binary=True)
-                return await cursor.fetchall()
-        except (psycopg.Error, PoolTimeout) as e:
-            raise DatabaseError(_unusable(self.where, e, embedded=self._embedded)) from e
+        async with self.connection() as connection:
+            cursor = await connection.execute(query(named, dimensions=dimensions), parameters, binary=True)
+            return await cursor.fetchall()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:

@@ -70,8 +70,7 @@ class Partition:
         await self._run(f"ALTER TABLE {self._name} ADD PRIMARY KEY (corpus_id, id)")
         await self._run(f"CREATE INDEX ON {self._name} USING gin (search)")
         await self.index_vectors(dimensions=dimensions)
-        words = {"id": self._id, "captions": f"SELECT search FROM {self._name}"}  # noqa: S608
-        await self._connection.execute(query("count_words"), words)
+        await self._count_words()
         await self._run(f"ANALYZE {self._name}")
         await self._run(f"ALTER TABLE reprompt.captions ATTACH PARTITION {self._name} FOR VALUES IN ({self._id})")
         await self._connection.execute(query("show_corpus"), {"id": self._id})
@@ -97,9 +96,12 @@ class Partition:
     async def recount(self) -> None:
         """Counts the words anew, after captions were added to a corpus that is shown."""
         await self._connection.execute("DELETE FROM reprompt.caption_words WHERE corpus_id = %s", (self._id,))
+        await self._count_words()
+        await self._connection.execute(query("show_corpus"), {"id": self._id})
+
+    async def _count_words(self) -> None:
         words = {"id": self._id, "captions": f"SELECT search FROM {self._name}"}  # noqa: S608
         await self._connection.execute(query("count_words"), words)
-        await self._connection.execute(query("show_corpus"), {"id": self._id})
 
     async def drop(self) -> None:
         """Removes the table with its captions."""

@@ -114,6 +114,7 @@ class Corpora:
                 known = await self._known(name)
                 for batch in _batches(self._sift(rows, known, report, refused)):
                     report.added += len(batch)
+                    report.flagged += sum(flags_of(row.text, row.tags) != 0 for row, _ in batch)
                     if progress:
                         progress(report)
                 return report

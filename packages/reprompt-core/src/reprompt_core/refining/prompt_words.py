@@ -61,7 +61,7 @@ def _bases(word: str, depth: int = 2) -> Iterator[str]:
         for replacement in stands:
             if replacement != "*":
                 yield from _bases(stem + replacement, depth - 1)
-            elif len(stem) > 2 and stem[-1] == stem[-2]:
+            elif stem[-1] == stem[-2]:
                 yield from _bases(stem[:-1], depth - 1)
 
 
