@@ -4,31 +4,22 @@ A row that cannot be used is a `Reject` with its line and reason, and the rest i
 `CorpusError`.
 """
 
-import ast
 import csv
 import io
 import json
 import re
 import threading
-import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO, cast, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, BinaryIO, TextIO, cast, get_args
 
 from ..errors import CorpusError
-from ..words import MAX_CHARACTERS
+from .rows import EXCERPT, BadRow, Finder, Format, Maker, Reject, Row, reject
 
 __all__ = ["Format", "Reject", "Row", "read_rows"]
-
-Format = Literal["musiccaps", "songdescriber", "csv", "jsonl", "parquet"]
-"""The first two are CSV files whose columns are known."""
 
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -37,17 +28,10 @@ _SUFFIXES: dict[str, Format] = {
     ".ndjson": "jsonl",
     ".parquet": "parquet",
 }
-_TEXT_COLUMNS = ("caption", "text", "description", "prompt")
-_LAYOUTS: dict[str, tuple[str, ...]] = {
-    "musiccaps": ("caption", "aspect_list"),
-    "songdescriber": ("caption", "caption_id", "track_id"),
-}
 _FIELD = 1 << 20  # characters of a CSV field, and bytes of a JSON line, at most
 _RECORD = 4 * _FIELD  # characters of a CSV record: quotation marks that never pair would make one of the whole file
 _HEAD = 100  # JSON lines, within _FIELD bytes, whose keys are the columns
 _BATCH = 256  # Parquet rows
-_TAG_LIST = 20_000  # characters of a list literal, at most: the parser of Python takes much memory for much text
-_EXCERPT = 80
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNDECODABLE = b"\xff"  # stands for a Parquet string that is not UTF-8
 
@@ -56,41 +40,8 @@ _UNDECODABLE = b"\xff"  # stands for a Parquet string that is not UTF-8
 _csv_limit = threading.Lock()
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A caption: one line of at most 2,000 characters."""
-
-    line: int  # of the file, where its record starts, from 1; for Parquet the number of the row
-    text: str
-    tags: tuple[str, ...] = ()
-    # [dimensions], the same for all rows of a file; an array cannot be compared as a whole
-    vector: npt.NDArray[np.float32] | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A row that cannot be used."""
-
-    line: int  # as in Row
-    reason: str
-    excerpt: str  # of the record, at most 80 printable characters
-
-
-class _BadRow(Exception):
-    """A row cannot be used; the message is the reason."""
-
-
 class _LongRecord(csv.Error):
     """A CSV record is over the limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The names of the columns to read."""
-
-    text: str
-    tags: str | None
-    vectors: str | None
 
 
 def read_rows(
@@ -142,7 +93,7 @@ def _read(
                     f"The format of {path} is not known by its name; give --format with one of "
                     f"{', '.join(get_args(Format))}."
                 )
-            find = _Finder(path, format, text, tags, vectors)
+            find = Finder(path, format, text, tags, vectors)
             match known:
                 case "parquet":
                     yield from _parquet_rows(path, find)
@@ -156,161 +107,6 @@ def _read(
         raise CorpusError(f"{path} cannot be read: it is a folder; give a file in it.") from e
     except OSError as e:
         raise CorpusError(f"{path} cannot be read: {e.strerror or e}.") from e
-
-
-# Columns
-
-
-@dataclass(frozen=True, slots=True)
-class _Finder:
-    """Finds the columns that were asked for among those that are there."""
-
-    path: Path
-    format: Format | None
-    text: str | None
-    tags: str | None
-    vectors: str | None
-
-    def columns(self, names: Sequence[str]) -> _Columns:
-        for needed in _LAYOUTS.get(self.format or "", ()):
-            self._named(names, needed, f"--format {self.format} needs it")
-        text = self.text and self._named(names, self.text, "--text asks for it")
-        tags = self.tags and self._named(names, self.tags, "--tags asks for it")
-        vectors = self.vectors and self._named(names, self.vectors, "--vectors asks for it")
-        if not text:
-            text = self.any_text(names)
-        if not text:
-            raise CorpusError(
-                f"{self.path} has no column {', '.join(_TEXT_COLUMNS[:-1])} or {_TEXT_COLUMNS[-1]}; it has "
-                f"{_listed(names)}. Give --text with the column of the captions."
-            )
-        if not tags and self.format in {None, "musiccaps"} and all(_named(names, c) for c in _LAYOUTS["musiccaps"]):
-            tags = _named(names, "aspect_list")
-        return _Columns(text, tags or None, vectors or None)
-
-    def any_text(self, names: Sequence[str]) -> str | None:
-        """The column of the captions, if it is there."""
-        wanted = (self.text,) if self.text else _TEXT_COLUMNS
-        return next((found for name in wanted if (found := _named(names, name)) is not None), None)
-
-    def _named(self, names: Sequence[str], name: str, why: str) -> str:
-        found = _named(names, name)
-        if found is None:
-            raise CorpusError(f"{self.path} has no column {name!r} ({why}); it has {_listed(names)}.")
-        return found
-
-
-def _named(names: Sequence[str], name: str) -> str | None:
-    """The name as it stands in the file: the same, or the same but for case."""
-    if name in names:
-        return name
-    return next((n for n in names if n.casefold() == name.casefold()), None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [_excerpt(n, 40) for n in names if n.strip()]
-    more = f" and {len(shown) - 20} more" if len(shown) > 20 else ""
-    return (", ".join(shown[:20]) or "none with a name") + more
-
-
-# Values
-
-
-class _Maker:
-    """Makes rows of values, or says why not."""
-
-    def __init__(self, columns: _Columns, *, surrogates: str) -> None:
-        self._with_vectors = columns.vectors is not None
-        self._surrogates = surrogates  # what a lone surrogate means in this format
-        self._dimensions: int | None = None  # of the first vector
-
-    def row(self, line: int, source: str, text: object, tags: object, vector: object) -> Row | Reject:
-        """A row, or a reject with an excerpt of the source."""
-        try:
-            checked = self._text(text)
-            return Row(line, checked, self._tags(tags), self._vector(vector) if self._with_vectors else None)
-        except _BadRow as e:
-            return _reject(line, str(e), source)
-
-    def _text(self, value: object) -> str:
-        if value is None:
-            raise _BadRow("no text")
-        if not isinstance(value, str | bytes):
-            raise _BadRow(f"the text is no string but of type {type(value).__name__}")
-        text = self._line(value)
-        if not text:
-            raise _BadRow("no text")
-        if len(text) > MAX_CHARACTERS:
-            raise _BadRow(f"a text of {len(text):,} characters; the most is {MAX_CHARACTERS:,}")
-        return text
-
-    def _tags(self, value: object) -> tuple[str, ...]:
-        if isinstance(value, str | bytes):
-            string = self._line(value)
-            value = _list_literal(string) if string.startswith("[") else re.split(r"[|;]", string)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(v, str | bytes) for v in cast(list[object], value)):
-            raise _BadRow("the tags are no list of strings")
-        return tuple(tag for v in cast(list[str | bytes], value) if (tag := self._line(v)))
-
-    def _line(self, value: str | bytes) -> str:
-        """One line of characters that the database can hold."""
-        # older writers of Parquet give strings as bytes
-        text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-        if _SURROGATE.search(text):
-            raise _BadRow(self._surrogates)
-        if "\0" in text:
-            raise _BadRow("a NUL character")
-        return " ".join(text.split())
-
-    def _vector(self, value: object) -> npt.NDArray[np.float32]:
-        if value is None:
-            raise _BadRow("no vector")
-        numbers = value if isinstance(value, np.ndarray) else _array(value)
-        if numbers.dtype.kind not in "fiu" or not len(numbers):
-            raise _BadRow("the vector is no list of numbers")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told below
-            vector = numbers.astype(np.float32)
-        if not np.isfinite(vector).all():
-            raise _BadRow("the vector has a number that is missing, not finite or too large")
-        if self._dimensions not in {None, len(vector)}:
-            raise _BadRow(f"a vector of {len(vector)} numbers; the first of the file has {self._dimensions}")
-        self._dimensions = len(vector)
-        return vector
-
-
-def _list_literal(text: str) -> object:
-    if len(text) > _TAG_LIST:
-        raise _BadRow(f"a list of tags of {len(text):,} characters; the most is {_TAG_LIST:,}")
-    try:
-        if "\\" not in text:
-            return ast.literal_eval(text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the parser's, about backslashes
-            return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
-        raise _BadRow("the tags begin like a list but are none") from e
-
-
-def _array(value: object) -> npt.NDArray[np.float64]:
-    if not isinstance(value, list) or not all(type(v) in {int, float} for v in cast(list[object], value)):
-        raise _BadRow("the vector is no list of numbers")
-    try:
-        return np.array(value, np.float64)
-    except OverflowError as e:
-        raise _BadRow("the vector has a number that is missing, not finite or too large") from e
-
-
-def _reject(line: int, reason: str, source: str) -> Reject:
-    return Reject(line, reason, _excerpt(source, _EXCERPT))
-
-
-def _excerpt(text: str, length: int) -> str:
-    """The start of a text, on one line and printable."""
-    line = " ".join(text[: 8 * length].split())
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in line[: length + 1])
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
 
 
 # CSV
@@ -360,7 +156,7 @@ class _Lines:
         self.begin()
 
 
-def _csv_rows(file: BinaryIO, find: _Finder) -> Iterator[Row | Reject]:
+def _csv_rows(file: BinaryIO, find: Finder) -> Iterator[Row | Reject]:
     if find.vectors:
         raise CorpusError(f"{find.path} is CSV; --vectors needs a Parquet or JSON Lines file.")
     # a byte that is not UTF-8 becomes a surrogate, so that it spoils its row and no other
@@ -375,7 +171,7 @@ def _csv_rows(file: BinaryIO, find: _Finder) -> Iterator[Row | Reject]:
         columns = find.columns(names)
         text_at = names.index(columns.text)
         tags_at = names.index(columns.tags) if columns.tags else len(names)
-        maker = _Maker(columns, surrogates="bytes that are not UTF-8")
+        maker = Maker(columns, surrogates="bytes that are not UTF-8")
         for line, record in records:
             if isinstance(record, Reject):
                 yield record
@@ -383,15 +179,15 @@ def _csv_rows(file: BinaryIO, find: _Finder) -> Iterator[Row | Reject]:
             source = lines.record[0]
             if any(record[len(names) :]):
                 why = "is a text with a delimiter not in quotation marks?"
-                yield _reject(line, f"{len(record)} values for {len(names)} columns: {why}", source)
+                yield reject(line, f"{len(record)} values for {len(names)} columns: {why}", source)
             elif text_at >= len(record):
-                yield _reject(line, f"{len(record)} of {len(names)} columns: the text is missing", source)
+                yield reject(line, f"{len(record)} of {len(names)} columns: the text is missing", source)
             else:
                 tags = record[tags_at] if tags_at < len(record) else None
                 yield maker.row(line, source, record[text_at], tags, None)
 
 
-def _delimiter(lines: _Lines, find: _Finder) -> str:
+def _delimiter(lines: _Lines, find: Finder) -> str:
     """The one that makes the first line a header: with the column of the captions in it, then with most columns."""
     try:
         line = next((line for line in lines if line.strip()), None)
@@ -423,7 +219,7 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | R
         try:
             record = _next_record(reader)
         except csv.Error as e:
-            yield line, _reject(line, _csv_reason(e), lines.record[0])
+            yield line, reject(line, _csv_reason(e), lines.record[0])
             lines.give_again(after=1)
             continue
         if record is None:
@@ -452,7 +248,7 @@ def _csv_reason(error: csv.Error) -> str:
 # JSON Lines
 
 
-def _json_rows(file: BinaryIO, find: _Finder) -> Iterator[Row | Reject]:
+def _json_rows(file: BinaryIO, find: Finder) -> Iterator[Row | Reject]:
     lines = _json_lines(file)
     head: list[tuple[int, bytes]] = []
     size = 0
@@ -462,13 +258,13 @@ def _json_rows(file: BinaryIO, find: _Finder) -> Iterator[Row | Reject]:
         if len(head) == _HEAD or size > _FIELD:
             break
     columns = find.columns(_keys(head, find.path))
-    maker = _Maker(columns, surrogates="half of a surrogate pair")
+    maker = Maker(columns, surrogates="half of a surrogate pair")
     for line, raw in chain(head, lines):
-        source = raw[: 8 * _EXCERPT].decode("utf-8", "replace")
+        source = raw[: 8 * EXCERPT].decode("utf-8", "replace")
         try:
             values = _json_object(raw)
-        except _BadRow as e:
-            yield _reject(line, str(e), source)
+        except BadRow as e:
+            yield reject(line, str(e), source)
             continue
         tags = values.get(columns.tags) if columns.tags else None
         vector = values.get(columns.vectors) if columns.vectors else None
@@ -497,7 +293,7 @@ def _keys(head: Sequence[tuple[int, bytes]], path: Path) -> list[str]:
         try:
             keys.update(dict.fromkeys(_json_object(raw)))
             objects += 1
-        except _BadRow:
+        except BadRow:
             continue
     if not head:
         raise CorpusError(f"{path} is empty; give a file with captions.")
@@ -511,22 +307,22 @@ def _keys(head: Sequence[tuple[int, bytes]], path: Path) -> list[str]:
 
 def _json_object(raw: bytes) -> dict[str, object]:
     if len(raw) > _FIELD:
-        raise _BadRow(f"a line over {_FIELD >> 20} MiB")
+        raise BadRow(f"a line over {_FIELD >> 20} MiB")
     try:
         value = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as e:
-        raise _BadRow("bytes that are not UTF-8") from e
+        raise BadRow("bytes that are not UTF-8") from e
     except (ValueError, RecursionError) as e:
-        raise _BadRow("not JSON") from e
+        raise BadRow("not JSON") from e
     if not isinstance(value, dict):
-        raise _BadRow("not a JSON object")
+        raise BadRow("not a JSON object")
     return cast(dict[str, object], value)
 
 
 # Parquet
 
 
-def _parquet_rows(path: Path, find: _Finder) -> Iterator[Row | Reject]:
+def _parquet_rows(path: Path, find: Finder) -> Iterator[Row | Reject]:
     try:
         import pyarrow.parquet as pq
     except ImportError as e:
@@ -538,7 +334,7 @@ def _parquet_rows(path: Path, find: _Finder) -> Iterator[Row | Reject]:
     with file:
         columns = find.columns(names)
         wanted = [c for c in (columns.text, columns.tags, columns.vectors) if c]
-        maker = _Maker(columns, surrogates="bytes that are not UTF-8")
+        maker = Maker(columns, surrogates="bytes that are not UTF-8")
         batches = file.iter_batches(batch_size=_BATCH, columns=wanted)
         line = 0
         while True:
