@@ -5,15 +5,13 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from reprompt_core import CorpusError, Pipeline, Reprompt, Settings, embedded
+from reprompt_core import CorpusError, Pipeline, Reprompt, Settings
 from reprompt_core.corpora.concepts import ConceptReport, Concepts, own_concepts
 from reprompt_core.database import Database, query
 from reprompt_core.encoder import Encoder
@@ -34,17 +32,6 @@ GENRE = (
     "kind,name,aliases_en,about,tempo_min,tempo_max,mode,articulation,dynamics,groove,rhythm,lead,accompaniment,"
     "family,program,register,roles,valence,arousal,energy,brightness\n"
 )
-
-
-@pytest.fixture
-def url(environment: None) -> Iterator[str]:
-    """A database of its own on the tests' server."""
-    server = embedded.start(Settings().data_dir)
-    name = f"concepts_{os.getpid()}_{time.monotonic_ns()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
-        yield server.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def with_concepts(url: str, work: Callable[[Concepts, Database], Awaitable[Any]]) -> Any:

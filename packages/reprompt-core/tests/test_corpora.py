@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
-from reprompt_core import CorpusError, DatabaseError, Pipeline, Settings, embedded
+from reprompt_core import CorpusError, DatabaseError, Pipeline, Settings
 from reprompt_core.corpora.partition import HNSW_FROM, Entry, Partition, text_hash
 from reprompt_core.corpora.store import Corpora, Report
 from reprompt_core.database import query
@@ -23,17 +22,6 @@ from reprompt_core.encoder import Encoder
 
 REPROMPT = str(Path(sys.executable).parent / "reprompt")
 Work = Callable[[Pipeline, Corpora], Awaitable[Any]]
-
-
-@pytest.fixture
-def url(environment: None) -> Iterator[str]:
-    """A database of its own on the tests' server."""
-    server = embedded.start(Settings().data_dir)
-    name = f"corpora_{os.getpid()}_{time.monotonic_ns()}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
-        yield server.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def with_corpora(url: str, work: Work) -> Any:

@@ -46,17 +46,6 @@ def data(environment: None, scratch: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def url(environment: None) -> Iterator[str]:
-    """A database of its own on the tests' server."""
-    server = embedded.start(Settings().data_dir)
-    name = f"faults_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
-        yield server.replace("/postgres?", f"/{name}?")
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # pyright: ignore[reportArgumentType, reportCallIssue]
-
-
 def run(settings: Settings, work: Callable[[Pipeline, Corpora], Awaitable[Any]]) -> Any:
     async def opened() -> Any:
         async with Pipeline(settings) as pipeline:

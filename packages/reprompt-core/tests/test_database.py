@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,18 +84,6 @@ def data() -> Iterator[Path]:
         with contextlib.suppress(psutil.NoSuchProcess):
             kill_server(parent / "data")
     shutil.rmtree(parent, ignore_errors=True)
-
-
-@pytest.fixture
-def url(scratch: Path) -> Iterator[str]:
-    """A new, empty database on the embedded server that the tests share."""
-    server = embedded.start(scratch / "data")
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        host = connection.info.host
-        yield f"postgresql://postgres:@/{name}?host={host}"
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
