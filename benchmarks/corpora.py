@@ -19,13 +19,13 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pgvector import HalfVector
 from recombined import CHUNK, chunks, recombined
 from report import percentile, report
 from reprompt_core import Pipeline, Settings, embedded
-from reprompt_core.captions import _literal
+from reprompt_core.captions import Found, search
 from reprompt_core.corpora.partition import Entry, Partition, text_hash
 from reprompt_core.corpora.store import Corpora
 from reprompt_core.database import Database, query
@@ -34,7 +34,6 @@ from reprompt_core.encoder import Encoder, find_bundle
 SENTENCES = (Path(__file__).parent / "sentences.txt").read_text("utf-8").splitlines()
 Rows = list[tuple[str, str, str, str]]
 SIZES = (10_000, 100_000, 1_000_000)
-REACH, FETCHED = 2_000, 24  # as the pipeline asks
 
 
 def musiccaps(data: Path) -> tuple[list[str], list[str]]:
@@ -67,11 +66,9 @@ async def load(
         return count / spent, time.perf_counter() - started
 
 
-async def near(database: Database, vector: Any, text: str, *, limit: int = FETCHED) -> list[tuple[Any, ...]]:
-    """What the pipeline asks the database."""
-    return await database.fetch(
-        "near_captions", dimensions=len(vector), vector=_literal(vector), text=text, limit=limit, reach=REACH
-    )
+def best(found: list[Found]) -> list[str]:
+    """Their texts as the pipeline ranks them before it looks for variety."""
+    return [f.text for f in sorted(found, key=lambda f: -(f.cosine + f.words))]
 
 
 def quality(ranks: list[int]) -> str:
@@ -102,12 +99,12 @@ async def known_items(data: Path, encoder: Encoder, rows: Rows) -> None:
         "WHERE search @@ q ORDER BY ts_rank(search, q) DESC, id LIMIT 10"
     )
     for question, vector, target in zip(questions, asked, captions, strict=True):
-        found = await near(database, vector, question)
-        fused.append(rank([r[0] for r in sorted(found, key=lambda r: -(r[2] + r[6]))][:10], target))
-        ours.append(rank([r[0] for r in sorted(found, key=lambda r: -r[6])][:10], target))
+        found = await search(database, vector, question)
+        fused.append(rank(best(found), target))
+        ours.append(rank([f.text for f in sorted(found, key=lambda f: -f.words)], target))
         async with database.connection() as connection:
             by_text = await (await connection.execute(sql, (question,))).fetchall()
-        plain.append(rank([r[0] for r in by_text], target))
+        plain.append(rank([text for (text,) in by_text], target))
     likeness = asked @ vectors.T
     exact = ((likeness > np.diag(likeness)[:, None]).sum(1) + 1).tolist()
     halves = asked.astype(np.float16).astype(np.float32) @ vectors.astype(np.float16).astype(np.float32).T
@@ -134,17 +131,17 @@ async def at_size(data: Path, scratch: Path, count: int, encoder: Encoder, rows:
     sample = random.Random(1).sample(range(len(captions)), 300)
     asked, _ = encoder.encode([questions[i] for i in sample])
     for i, vector in zip(sample[:100], asked, strict=False):
-        await near(database, vector, questions[i])
+        await search(database, vector, questions[i])
     times: list[float] = []
     fused: list[int] = []
     found_by_vector: list[set[str]] = []
     for i, vector in zip(sample, asked, strict=True):
         started = time.perf_counter()
-        found = await near(database, vector, questions[i])
+        found = await search(database, vector, questions[i])
         times.append(1000 * (time.perf_counter() - started))
-        fused.append(rank([r[0] for r in sorted(found, key=lambda r: -(r[2] + r[6]))][:10], captions[i]))
+        fused.append(rank(best(found), captions[i]))
     for vector in asked[:60]:
-        found_by_vector.append({r[0] for r in await near(database, vector, "", limit=10)})
+        found_by_vector.append({f.text for f in await search(database, vector, "", limit=10)})
     p50, p95 = f"{percentile(times, 0.5):.1f}", f"{percentile(times, 0.95):.1f}"
     rows.append((f"{count:,}: fused query, p50 / p95", f"{p50} / {p95} ms", "15 / 40 ms at 1,000,000", "warm"))
     recall = await exact_recall(database, asked[:60], found_by_vector)
@@ -174,8 +171,8 @@ async def exact_recall(database: Database, asked: "np.ndarray", found: list[set[
     async with database.connection() as connection, connection.transaction():
         await connection.execute("SET LOCAL enable_indexscan = off")
         for vector, texts in zip(asked, found, strict=True):
-            sql = "SELECT text FROM reprompt.captions WHERE flags = 0 ORDER BY embedding <=> %s::halfvec LIMIT 10"
-            exact = {r[0] for r in await (await connection.execute(sql, (_literal(vector),))).fetchall()}
+            sql = "SELECT text FROM reprompt.captions WHERE flags = 0 ORDER BY embedding <=> %s LIMIT 10"
+            exact = {r[0] for r in await (await connection.execute(sql, (HalfVector(vector),))).fetchall()}
             shares.append(len(exact & texts) / len(exact))
     return sum(shares) / len(shares)
 

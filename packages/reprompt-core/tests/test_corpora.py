@@ -11,14 +11,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psycopg
 import pytest
 from reprompt_core import CorpusError, DatabaseError, Pipeline, Settings
-from reprompt_core.corpora.partition import HNSW_FROM, Entry, Partition, text_hash
 from reprompt_core.corpora.store import Corpora, Report
-from reprompt_core.database import query
-from reprompt_core.encoder import Encoder
 
 REPROMPT = str(Path(sys.executable).parent / "reprompt")
 Work = Callable[[Pipeline, Corpora], Awaitable[Any]]
@@ -203,45 +199,6 @@ def test_losing_the_server_in_a_load_is_an_error_and_the_load_goes_on(url: str, 
                 continue
         assert (report.added, report.known) == (3000 - 1024, 1024)
         assert (await pipeline.reprompt("rain")).prompt
-
-    with_corpora(url, work)
-
-
-def test_many_captions_get_an_index_that_finds_what_an_exact_search_finds(url: str, encoder: Encoder) -> None:
-    rng = np.random.default_rng(3)
-    centres = rng.standard_normal((200, 384))
-    vectors = centres[rng.integers(0, 200, HNSW_FROM + 200)] + 0.6 * rng.standard_normal((HNSW_FROM + 200, 384))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-    async def work(pipeline: Pipeline, _: Corpora) -> None:
-        async with pipeline.database.connection() as connection, connection.transaction():
-            new = {"name": "big", "license": "CC0", "encoder": encoder.fingerprint, "version": "", "source": ""}
-            row = await (await connection.execute(query("add_corpus"), new)).fetchone()
-            assert row is not None
-            partition = Partition(connection, row[0])
-            await partition.create()
-            await partition.copy(
-                [Entry(f"caption {i}", text_hash(str(i)), i % 2, [], [], v) for i, v in enumerate(vectors)]
-            )
-            await partition.show(dimensions=384)
-        offered = vectors[::2]
-        found = []
-        for i in rng.integers(0, len(offered), 40):
-            target = offered[i] + 0.2 * rng.standard_normal(384) / 20
-            literal = "[" + ",".join(f"{v:.5f}" for v in target) + "]"
-            near = await pipeline.database.fetch(
-                "near_captions", dimensions=384, vector=literal, text="", limit=10, reach=100
-            )
-            exact = {f"caption {2 * j}" for j in np.argsort(-(offered @ target))[:10]}
-            assert len(near) == 10  # half of the captions are flagged: they do not starve the search
-            found.append(len(exact & {r[0] for r in near}) / 10)
-        assert np.mean(found) >= 0.95
-        plan = await rows(
-            pipeline,
-            "EXPLAIN SELECT id FROM reprompt.captions WHERE flags = 0 ORDER BY embedding::halfvec(384) <=> "
-            f"'{literal}'::halfvec(384) LIMIT 10",
-        )
-        assert "captions_2_vectors" in str(plan)
 
     with_corpora(url, work)
 

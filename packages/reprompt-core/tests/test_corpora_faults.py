@@ -1,10 +1,12 @@
 """What goes wrong around corpora: the server restarts, the disk is full, files vanish, Ctrl-C, two loads at once."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,8 @@ import numpy as np
 import psutil
 import psycopg
 import pytest
-from reprompt_core import CorpusError, DatabaseError, Pipeline, Settings, embedded
+from psycopg.conninfo import conninfo_to_dict
+from reprompt_core import CorpusError, DatabaseError, Pipeline, Reprompt, Settings, database, embedded
 from reprompt_core.corpora.store import Corpora, Report
 
 REPROMPT = str(Path(sys.executable).parent / "reprompt")
@@ -146,17 +149,66 @@ def test_searches_go_on_soon_after_the_server_is_back(data: Path, caplog: Any, o
 
 
 @pytest.mark.parametrize("prepare", [False, True])
-def test_statements_are_prepared_only_where_the_setting_says_so(url: str, tmp_path: Path, prepare: bool) -> None:
-    async def work(pipeline: Pipeline, corpora: Corpora) -> None:
-        await corpora.add(write_csv(tmp_path / "a.csv", 20, what="theremin"), name="mine", license="CC0")
+def test_statements_are_prepared_only_where_the_setting_says_so(url: str, prepare: bool) -> None:
+    async def work(pipeline: Pipeline, _: Corpora) -> None:
         for _ in range(6):
-            answer = await pipeline.reprompt(text(7, "theremin"))
-            assert "mine" in {c.corpus for c in answer.captions}
+            assert (await pipeline.reprompt("a theremin")).captions
         async with pipeline.database.connection() as connection:
             prepared = await connection.execute("SELECT count(*) > 0 FROM pg_prepared_statements")
             assert await prepared.fetchone() == (prepare,)
 
     run(alone(url, database_prepare=prepare), work)
+
+
+@pytest.fixture
+def pooler(url: str, tmp_path: Path) -> Iterator[str]:
+    """The database behind PgBouncer in transaction mode: whoever asks gets another session each time."""
+    program = shutil.which("pgbouncer")
+    if program is None:
+        pytest.skip("pgbouncer is not installed")
+    tmp_path.chmod(0o755)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = conninfo_to_dict(url)
+    config = tmp_path / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\nreprompt = host={server['host']} dbname={server['dbname']} user=postgres\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n"
+        "default_pool_size = 2\nserver_reset_query = DISCARD ALL\nserver_reset_query_always = 1\n"
+    )
+    user = ["-u", Path(str(server["host"])).owner()] if os.geteuid() == 0 else []  # who may use the server's socket
+    with subprocess.Popen([program, "-q", *user, str(config)]) as process:
+        try:
+            for _ in range(100):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    break
+                time.sleep(0.05)
+            yield f"postgresql://postgres@127.0.0.1:{port}/reprompt"
+        finally:
+            process.kill()
+
+
+def test_searches_go_through_a_pooler_in_transaction_mode(
+    url: str, pooler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = "SELECT current_setting('jit'), current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan')"
+    monkeypatch.setitem(database._queries(), "shown_settings", shown)
+
+    async def fill(_: Pipeline, corpora: Corpora) -> None:
+        await corpora.add(write_csv(tmp_path / "a.csv", 20, what="theremin"), name="mine", license="CC0")
+
+    async def work(pipeline: Pipeline, corpora: Corpora) -> None:
+        for _ in range(5):
+            answers = await pipeline.reprompt_many([text(i, "theremin") for i in range(12)])
+            assert all(isinstance(a, Reprompt) and "mine" in {c.corpus for c in a.captions} for a in answers)
+        found = await pipeline.database.fetch("shown_settings")
+        assert found == [("off", "80", "strict_order")]
+        with pytest.raises(CorpusError, match="direct connection"):  # its lock would not hold
+            await corpora.remove("mine")
+
+    run(Settings(database_url=url), fill)
+    run(Settings(database_url=pooler, database_prepare=False), work)
 
 
 @pytest.mark.parametrize("rejects", ["file/rejects.csv", "/dev/full", "."])

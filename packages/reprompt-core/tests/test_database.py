@@ -18,6 +18,7 @@ import psutil
 import psycopg
 import pytest
 from reprompt_core import DatabaseError, EncoderError, EncoderMismatchError, Settings, SettingsError, embedded
+from reprompt_core.captions import Found, search
 from reprompt_core.corpora.partition import Entry, Partition, text_hash
 from reprompt_core.database import CORPUS, Database, query
 from reprompt_core.encoder import MANIFEST, Encoder
@@ -485,23 +486,17 @@ def searchable(url: str, encoder: Encoder) -> str:
     return url
 
 
-def _near(url: str, text: str, vector: Any, *, limit: int = 3) -> list[tuple[Any, ...]]:
-    literal = json.dumps(vector.tolist())
-    return with_database(
-        url,
-        lambda d: d.fetch("near_captions", dimensions=len(vector), vector=literal, text=text, limit=limit, reach=1000),
-    )
+def _near(url: str, text: str, vector: Any, *, limit: int = 3, reach: int = 1000) -> list[Found]:
+    return with_database(url, lambda d: search(d, vector, text, limit=limit, reach=reach))
 
 
 def test_hostile_text_is_searched_as_words(searchable: str, encoder: Encoder) -> None:
     async def work(database: Database) -> None:
-        brass = json.dumps(encoder.encode(["loud brass band parade"])[0][0].tolist())
+        brass = encoder.encode(["loud brass band parade"])[0][0]
         for text in HOSTILE:
-            rows = await database.fetch(
-                "near_captions", dimensions=encoder.dimensions, vector=brass, text=text, limit=1, reach=1000
-            )
+            found = await search(database, brass, text, limit=1, reach=1000)
             # the nearest by vector, and by its word the one that is not near
-            assert {r[0] for r in rows} == {"loud brass band parade", "a lone marimba in the dark"}, text
+            assert {f.text for f in found} == {"loud brass band parade", "a lone marimba in the dark"}, text
         assert await execute(database, "SELECT count(*) FROM reprompt.captions") == [(4,)]
 
     with_database(searchable, work)
@@ -510,34 +505,28 @@ def test_hostile_text_is_searched_as_words(searchable: str, encoder: Encoder) ->
 @pytest.mark.parametrize("text", ["", "the of and", "& | ! --", "'", "夜 🎸"])
 def test_text_without_words_leaves_the_search_to_the_vector(searchable: str, encoder: Encoder, text: str) -> None:
     vector = encoder.encode(["techno at night"])[0][0]
-    rows = _near(searchable, text, vector, limit=1)
-    assert [r[:2] for r in rows] == [("techno at night", "team")]
-    assert rows[0][2] == pytest.approx(1, abs=0.02)
+    (found,) = _near(searchable, text, vector, limit=1)
+    assert (found.text, found.corpus) == ("techno at night", "team")
+    assert found.cosine == pytest.approx(1, abs=0.02)
 
 
 def test_each_caption_found_comes_with_both_measures(searchable: str, encoder: Encoder) -> None:
     vector = encoder.encode(["soft strings at dawn"])[0][0]
-    rows = {r[0]: r for r in _near(searchable, "strings or brass", vector, limit=4)}
-    assert rows["soft strings at dawn"][2] == pytest.approx(1, abs=0.02)
+    found = {f.text: f for f in _near(searchable, "strings or brass", vector, limit=4)}
+    assert found["soft strings at dawn"].cosine == pytest.approx(1, abs=0.02)
     # each of the two words is in one caption: half of the question is in either of these, nothing in the others
-    assert [round(rows[t][6], 3) for t in ("soft strings at dawn", "loud brass band parade", "techno at night")] == [
-        0.5, 0.5, 0.0,
-    ]  # fmt: skip
-    np.testing.assert_allclose(rows["soft strings at dawn"][5], vector, atol=0.05)
-    assert rows["soft strings at dawn"][5].dtype == np.float32
+    shares = {text: round(f.words, 3) for text, f in found.items()}
+    assert shares["soft strings at dawn"] == shares["loud brass band parade"] == 0.5
+    assert shares["techno at night"] == 0
+    np.testing.assert_allclose(found["soft strings at dawn"].vector, vector, atol=0.05)
+    assert found["soft strings at dawn"].vector.dtype == np.float32
 
 
 def test_words_that_too_many_captions_hold_are_not_looked_up(searchable: str, encoder: Encoder) -> None:
     vector = encoder.encode(["loud brass band parade"])[0][0]
-    literal = json.dumps(vector.tolist())
 
     def found(reach: int) -> set[str]:
-        async def work(database: Database) -> list[tuple[Any, ...]]:
-            return await database.fetch(
-                "near_captions", dimensions=len(vector), vector=literal, text="marimba", limit=1, reach=reach
-            )
-
-        return {row[0] for row in with_database(searchable, work)}
+        return {f.text for f in _near(searchable, "marimba", vector, limit=1, reach=reach)}
 
     assert found(1) == {"loud brass band parade", "a lone marimba in the dark"}
     assert found(0) == {"loud brass band parade"}

@@ -13,6 +13,7 @@ PUBLIC = [
     "AudioError",
     "Candidate",
     "Caption",
+    "CaptionFilter",
     "CorpusError",
     "DatabaseError",
     "Descriptor",

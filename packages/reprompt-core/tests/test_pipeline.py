@@ -98,7 +98,7 @@ def test_to_dict_has_the_agreed_keys_at_every_level(say: Say) -> None:
     assert set(d["emotion"]) == {"valence", "arousal", "labels"}
     assert keys_of(d["mentions"]) == {frozenset({"text", "concept", "kind", "score", "via", "negated"})}
     assert keys_of(d["descriptors"]) == {frozenset({"dimension", "value", "weight", "origin"})}
-    assert keys_of(d["captions"]) == {frozenset({"text", "corpus", "similarity"})}
+    assert keys_of(d["captions"]) == {frozenset({"text", "corpus", "similarity", "license"})}
     assert set(d["plan"]) == {
         "genre", "moods", "tempo_bpm", "key", "mode", "register", "articulation", "dynamics", "harmony", "rhythm",
         "lead", "accompaniment", "timbres", "exclude",

@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     )
     from .pipeline import Pipeline, reprompt, transform
     from .settings import Settings
-    from .types import Attempt, Candidate, Caption, Descriptor, Emotion, Mention, MusicPlan, Reason, Reprompt, Trace
+    from .types import (
+        Attempt,
+        Candidate,
+        Caption,
+        CaptionFilter,
+        Descriptor,
+        Emotion,
+        Mention,
+        MusicPlan,
+        Reason,
+        Reprompt,
+        Trace,
+    )
 
 __all__ = [
     "Attempt",
     "AudioError",
     "Candidate",
     "Caption",
+    "CaptionFilter",
     "CorpusError",
     "DatabaseError",
     "Descriptor",

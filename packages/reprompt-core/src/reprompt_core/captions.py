@@ -1,22 +1,70 @@
 """Layer 2: music captions near the words and the music they imply."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from .database import Database
 from .encoder import Encoder, Vectors
+from .errors import CorpusError
 from .knowledge import Knowledge
 from .planning import MUSIC_WORDS
-from .types import Caption
+from .types import Caption, CaptionFilter
 
-__all__ = ["Captions"]
+__all__ = ["Captions", "Found", "search"]
 
 _FETCHED = 24  # candidates by vector, and as many by words
 _REACH = 2_000  # captions ranked by words: those that hold the rarest words, as many words as stay below this
 _KEPT = 6
 _RELEVANCE = 0.7  # against diversity, in maximal marginal relevance
 _MUSIC_SHARE = 0.6  # of the implied music words in the query vector, against 1.0 of the person's words
+
+
+class Found(NamedTuple):
+    """A caption with both measures of how near it is."""
+
+    text: str
+    corpus: str
+    license: str
+    genres: Sequence[str]
+    instruments: Sequence[str]
+    vector: Vectors  # [dimensions]
+    cosine: float
+    words: float  # share of the question's words, each weighted by its rarity, 0..1
+
+
+async def search(
+    database: Database,
+    vector: Vectors,
+    text: str,
+    *,
+    limit: int = _FETCHED,
+    reach: int = _REACH,
+    wanted: CaptionFilter = CaptionFilter(),  # noqa: B008 - frozen
+) -> list[Found]:
+    """The captions nearest to a vector and those that hold the rarest words of a text, in no order.
+
+    Args:
+        database: an open one.
+        vector: [dimensions], unit length.
+        text: words in any form; "" leaves the search to the vector.
+        limit: captions by vector, and as many by words.
+        reach: captions that are ranked by words: of the words the rarest, as many as together stay within it.
+        wanted: which captions may be found.
+    """
+    rows = await database.fetch(
+        "near_captions",
+        dimensions=len(vector),
+        vector="[" + ",".join(f"{v:.5g}" for v in vector.tolist()) + "]",
+        text=text,
+        limit=limit,
+        reach=reach,
+        corpora=wanted.corpora and list(wanted.corpora),
+        licenses=wanted.licenses and list(wanted.licenses),
+        flagged=wanted.flagged,
+    )
+    return [Found(*row) for row in rows]
 
 
 class Captions:
@@ -30,7 +78,9 @@ class Captions:
             if concept.kind == "mood":
                 self._known[concept.name] = vector
 
-    async def near(self, *, terms: str, vector: Vectors, music_words: Sequence[str]) -> tuple[Caption, ...]:
+    async def near(
+        self, *, terms: str, vector: Vectors, music_words: Sequence[str], wanted: CaptionFilter
+    ) -> tuple[Caption, ...]:
         """The captions nearest to the words, each unlike the others.
 
         Args:
@@ -38,31 +88,42 @@ class Captions:
                 every caption matches them.
             vector: [dimensions] the unit vector of the person's words.
             music_words: what the descriptors imply ("slow tempo", "minor key").
+            wanted: which captions may be found.
+
+        Raises:
+            CorpusError: a corpus or licence that is asked for is not there.
         """
+        if wanted.corpora is not None or wanted.licenses is not None:
+            await self._check(wanted)
         query = self._query(vector, music_words)
-        rows = await self._database.fetch(
-            "near_captions",
-            dimensions=len(query),
-            vector=_literal(query),
-            text=terms,
-            limit=_FETCHED,
-            reach=_REACH,
-        )
-        if not rows:
+        found = await search(self._database, query, terms, wanted=wanted)
+        if not found:
             return ()
-        vectors = np.stack([row[5] for row in rows])  # [rows, dimensions]
-        relevance = np.array([row[2] + row[6] for row in rows])
+        vectors = np.stack([f.vector for f in found])  # [found, dimensions]
+        relevance = np.array([f.cosine + f.words for f in found])
         relevance /= max(float(relevance.max()), 1e-12)
         return tuple(
             Caption(
-                text=rows[i][0],
-                corpus=rows[i][1],
-                similarity=round(float(rows[i][2]), 4),
-                genres=tuple(rows[i][3]),
-                instruments=tuple(rows[i][4]),
+                text=found[i].text,
+                corpus=found[i].corpus,
+                similarity=round(float(found[i].cosine), 4),
+                genres=tuple(found[i].genres),
+                instruments=tuple(found[i].instruments),
+                license=found[i].license,
             )
             for i in _marginal_relevance(relevance, vectors @ vectors.T, _KEPT)
         )
+
+    async def _check(self, wanted: CaptionFilter) -> None:
+        """A name that nothing has would be an empty answer that looks like a true one."""
+        corpora, licenses = zip(*await self._database.fetch("shown_corpora"), strict=True)
+        for what, asked, there in (
+            ("corpus", wanted.corpora or (), corpora),
+            ("corpus with licence", wanted.licenses or (), licenses),
+        ):
+            if missing := [name for name in asked if name not in there]:
+                names = ", ".join(dict.fromkeys(there))
+                raise CorpusError(f"There is no {what} {missing[0]!r} to search; there are: {names}.")
 
     def _query(self, vector: Vectors, music_words: Sequence[str]) -> Vectors:
         if not music_words:
@@ -70,10 +131,6 @@ class Captions:
         music = np.mean([self._known[w] for w in music_words], axis=0)
         query = vector + _MUSIC_SHARE * music / max(float(np.linalg.norm(music)), 1e-12)
         return query / np.linalg.norm(query)
-
-
-def _literal(vector: Vectors) -> str:
-    return "[" + ",".join(f"{v:.5g}" for v in vector.tolist()) + "]"
 
 
 def _marginal_relevance(relevance: Vectors, likeness: Vectors, keep: int) -> list[int]:

@@ -24,7 +24,7 @@ from .corpora.concept_commands import concepts_app
 from .errors import AudioError, PromptError, SettingsError
 from .settings import Settings
 from .terminal import BAD_INPUT, FAILED, err, errors, status
-from .types import Reprompt
+from .types import CaptionFilter, Reprompt
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -110,11 +110,19 @@ def say(
     ] = _Refiner.auto,
     n: Annotated[int, typer.Option("--n", min=1, max=8, help="Candidates of the language model; the best wins.")] = 1,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask the language model even if it answered before.")] = False,
+    corpus: Annotated[list[str] | None, typer.Option(help="Search this corpus of captions; may be repeated.")] = None,
+    license: Annotated[
+        list[str] | None, typer.Option(help="Search corpora of captions with this licence; may be repeated.")
+    ] = None,
+    flagged: Annotated[
+        bool, typer.Option("--flagged", help="Find captions about voices and recording quality, too.")
+    ] = False,
 ) -> None:
     """Say something; get a music prompt. (The default command: its name may be left out.)"""
     if lines and (audio or words not in {None, "-"}):
         raise typer.BadParameter("--lines reads stdin; it takes no words and no --audio.")
     how: dict[str, Any] = {"mode": mode.value, "refiner": refiner.value, "n": n, "seed": seed, "fresh": fresh}
+    how["captions"] = CaptionFilter(tuple(corpus) if corpus else None, tuple(license) if license else None, flagged)
     with errors():
         settings = Settings()
         if lines:

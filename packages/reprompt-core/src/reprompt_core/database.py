@@ -28,7 +28,7 @@ from .errors import DatabaseError, EncoderMismatchError
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from .encoder import Encoder
+    from .encoder import Encoder, TextEncoder
     from .knowledge import Knowledge
 
 __all__ = ["Database", "query"]
@@ -55,9 +55,9 @@ def query(name: str, *, dimensions: int | None = None) -> LiteralString:
 class Database:
     """A pool of connections to a migrated database. Build with `Database.open`."""
 
-    def __init__(self, pool: _Pool, where: str, *, embedded: bool) -> None:
+    def __init__(self, pool: _Pool, where: str, *, embedded: bool, prepare: bool) -> None:
         self.pool = pool
-        self._embedded = embedded
+        self._embedded, self.prepare = embedded, prepare
         self.where = where  # for people: no user, no password
 
     @classmethod
@@ -71,7 +71,7 @@ class Database:
         where = _shown(url) if settings.database_url else f"embedded in {settings.data_dir}"
         try:
             async with await psycopg.AsyncConnection[Any].connect(
-                url, connect_timeout=settings.database_timeout_s, autocommit=True
+                url, connect_timeout=settings.database_timeout_s, autocommit=True, prepare_threshold=None
             ) as connection:
                 await _migrate(connection)
         except psycopg.Error as e:
@@ -83,7 +83,7 @@ class Database:
             max_size=settings.database_pool,
             timeout=settings.database_timeout_s,
             open=False,
-            configure=_configure,
+            configure=_configure if settings.database_prepare else _register,
             reconnect_timeout=2,
             reconnect_failed=_again,
             kwargs={"autocommit": True, "prepare_threshold": 2 if settings.database_prepare else None},
@@ -93,7 +93,7 @@ class Database:
         except PoolTimeout as e:
             await pool.close()
             raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
-        return cls(pool, where, embedded=settings.database_url is None)
+        return cls(pool, where, embedded=settings.database_url is None, prepare=settings.database_prepare)
 
     async def close(self) -> None:
         """Gives all connections back."""
@@ -105,9 +105,14 @@ class Database:
         Raises:
             DatabaseError: the database went away or refused.
         """
+        sql = query(named, dimensions=dimensions)
         async with self.connection() as connection:
-            cursor = await connection.execute(query(named, dimensions=dimensions), parameters, binary=True)
-            return await cursor.fetchall()
+            if self.prepare:
+                return await (await connection.execute(sql, parameters, binary=True)).fetchall()
+            # behind a pooler a setting holds for a transaction; the pipeline makes them one round trip
+            async with connection.pipeline(), connection.transaction():
+                await connection.execute(_SETTINGS, {"local": True})
+                return await (await connection.execute(sql, parameters, binary=True)).fetchall()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[psycopg.AsyncConnection[Any]]:
@@ -144,12 +149,12 @@ class Database:
             if found != [(knowledge.shipped_version,)]:
                 await _load(connection, knowledge, encoder)
 
-    async def reembed(self, encoder: "Encoder", *, batch: int = 256) -> int:
+    async def reembed(self, encoder: "TextEncoder", *, batch: int = 256) -> int:
         """Encodes every caption anew with this encoder, in one transaction; the number of captions."""
         async with self.connection() as connection, connection.transaction():
             return await self._reembed(connection, encoder, batch)
 
-    async def _reembed(self, connection: psycopg.AsyncConnection[Any], encoder: "Encoder", batch: int) -> int:
+    async def _reembed(self, connection: psycopg.AsyncConnection[Any], encoder: "TextEncoder", batch: int) -> int:
         from .corpora.partition import Partition  # which reads this module's queries
 
         done = 0
@@ -160,7 +165,7 @@ class Database:
                 await partition.drop()
                 await connection.execute(query("remove_unfinished"), {"id": corpus_id})
                 continue
-            await partition.drop_vector_index()
+            await partition.drop_vector_indexes()
             while True:
                 page = {"id": corpus_id, "after": after, "limit": batch}
                 rows = await (await connection.execute(query("caption_texts"), page)).fetchall()
@@ -181,6 +186,15 @@ class Database:
         return done
 
 
+# jit: compiling a plan of a few milliseconds would take longer than running it.
+# plan_cache_mode: the search is planned once; planning it takes longer than running it, and no parameter changes it.
+# iterative_scan: the index goes on until enough rows pass the filter.
+_SETTINGS: LiteralString = """
+    SELECT set_config('jit', 'off', %(local)s), set_config('plan_cache_mode', 'force_generic_plan', %(local)s),
+           set_config('hnsw.ef_search', '80', %(local)s), set_config('hnsw.iterative_scan', 'strict_order', %(local)s)
+"""
+
+
 class _HalfvecLoader(Loader):
     """halfvec in binary form (int16 dimensions, int16 unused, big-endian halves) to a float32 array."""
 
@@ -197,17 +211,16 @@ async def _again(pool: _Pool) -> None:
 
 
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await _register(connection)
+    await connection.execute(_SETTINGS, {"local": False})
+
+
+async def _register(connection: psycopg.AsyncConnection[Any]) -> None:
     await register_vector_async(connection)
     # the package's own loader goes through a list of Python floats: .1 ms a vector
     info = await TypeInfo.fetch(connection, "halfvec")
     assert info is not None  # the migrations made the extension
     connection.adapters.register_loader(info.oid, _HalfvecLoader)
-    # compiling a plan of a few milliseconds would take longer than running it
-    await connection.execute("SET jit = off")
-    # the search is planned once: planning it takes longer than running it, and no parameter changes the plan
-    await connection.execute("SET plan_cache_mode = force_generic_plan")
-    await connection.execute("SET hnsw.ef_search = 80")
-    await connection.execute("SET hnsw.iterative_scan = strict_order")  # go on until enough rows pass the filter
 
 
 def _migrations() -> Sequence[tuple[int, str, str]]:

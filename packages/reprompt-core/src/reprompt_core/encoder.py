@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .errors import EncoderError
 from .settings import Settings
 
-__all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "find_bundle", "fingerprint"]
+__all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "TextEncoder", "find_bundle", "fingerprint", "on_device"]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
@@ -56,6 +56,23 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+class TextEncoder(Protocol):
+    """What captions are encoded with: an `Encoder`, or its weights on another device (`TorchEncoder`)."""
+
+    fingerprint: str
+    dimensions: int
+    max_length: int
+
+    @property
+    def model(self) -> str:
+        """The model's id."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
+        """See `Encoder.encode`."""
+        ...
 
 
 class Encoder:
@@ -118,6 +135,15 @@ class Encoder:
         """int8 or fp32."""
         return self._manifest["precision"]
 
+    @property
+    def weights_sha256(self) -> str:
+        """Of the model's weights before they were exported."""
+        return self._manifest["weights_sha256"]
+
+    def cut(self, texts: Sequence[str]) -> list[int]:
+        """The numbers of the texts that are over the model's limit."""
+        return [i for i, e in enumerate(self._tokenizer.encode_batch(list(texts))) if len(e.ids) > self.max_length]
+
     def encode(self, texts: Sequence[str]) -> tuple[Vectors, list[int]]:
         """Unit vectors of the texts, and which texts were cut.
 
@@ -163,6 +189,15 @@ class Encoder:
                 list(workers.map(run, batches))
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return vectors, cut
+
+
+def on_device(bundle: Encoder, *, device: str | None, offline: bool) -> TextEncoder:
+    """The bundle itself, or its model on a device of torch's: see `TorchEncoder`, and the errors it raises."""
+    if device is None:
+        return bundle
+    from .torch_encoder import TorchEncoder  # only for those who have the extra
+
+    return TorchEncoder(bundle, device=device, offline=offline)
 
 
 def _batches(lengths: list[int], most: int) -> list[list[int]]:

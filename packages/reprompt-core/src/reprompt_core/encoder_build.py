@@ -57,11 +57,12 @@ def build(model: str, folder: Path, *, precision: str = "int8", offline: bool = 
         raise EncoderError(f"Precision {precision!r} is unknown: int8 or fp32.")
     if not importlib.util.find_spec("sentence_transformers") or not importlib.util.find_spec("onnxscript"):
         raise EncoderError("the extra `sentence-transformers` is not installed, so none was built")
-    source = _local_source(model)
+    source = local_source(model)
     if source is None and offline:
         raise EncoderError(f"{model} is not on this machine and REPROMPT_OFFLINE is set")
-    with _quiet():
-        transformer, tokenizer, max_length = _load(str(source or model))
+    with quiet():
+        loaded = load_model(str(source or model))
+        transformer, tokenizer = loaded[0].auto_model, loaded.tokenizer.backend_tokenizer
         with _new_folder(folder) as new:
             exported = new / "model.onnx"
             _export(transformer, exported)
@@ -74,9 +75,9 @@ def build(model: str, folder: Path, *, precision: str = "int8", offline: bool = 
             _write_manifest(
                 new,
                 model=_name(model),
-                weights_sha256=_weights_sha256(transformer),
+                weights_sha256=weights_sha256(transformer),
                 dimensions=int(transformer.config.hidden_size),
-                max_length=int(max_length),
+                max_length=int(loaded.max_seq_length),
                 precision=precision,
             )
 
@@ -123,7 +124,7 @@ def _probe(folder: Path) -> None:
         raise EncoderError("the files that the hub gave are not those of the model")
 
 
-def _local_source(model: str) -> Path | None:
+def local_source(model: str) -> Path | None:
     """The model's folder when it is on this machine: given as such, or in the package that carries MiniLM."""
     if Path(model).is_dir():
         return Path(model)
@@ -136,14 +137,14 @@ def _name(model: str) -> str:
     return Path(model).name if Path(model).is_dir() else model
 
 
-def _load(source: str) -> tuple[Any, Any, int]:
-    """(transformer, tokenizers.Tokenizer, maximum length) of a Sentence-Transformers model with mean pooling."""
+def load_model(source: str) -> Any:
+    """A Sentence-Transformers model with mean pooling, on the processor."""
     from sentence_transformers import SentenceTransformer
 
     try:
         model: Any = SentenceTransformer(source, device="cpu")
     except Exception as e:  # hub, file and format errors of several libraries
-        raise EncoderError(f"{source} could not be loaded as a Sentence-Transformers model ({e})") from e
+        raise EncoderError(f"{source} could not be loaded as a Sentence-Transformers model ({one_line(e)})") from e
     modules = [type(m).__name__ for m in model]
     if modules[:2] != ["Transformer", "Pooling"] or not set(modules[2:]) <= {"Normalize"}:
         raise EncoderError(f"{source} is built of {modules}; only a transformer with pooling can be bundled")
@@ -151,7 +152,12 @@ def _load(source: str) -> tuple[Any, Any, int]:
         "pooling_mode_mean_tokens"
     ):
         raise EncoderError(f"{source} does not use mean pooling")
-    return model[0].auto_model.eval(), model.tokenizer.backend_tokenizer, model.max_seq_length
+    return model.eval()
+
+
+def one_line(e: Exception) -> str:
+    """The beginning of what a library says, which may be pages."""
+    return " ".join(str(e).split())[:300]
 
 
 def _export(transformer: Any, path: Path) -> None:
@@ -193,7 +199,7 @@ def _quantise(path: Path) -> None:
     quantised.replace(path)
 
 
-def _weights_sha256(transformer: Any) -> str:
+def weights_sha256(transformer: Any) -> str:
     """sha256 over the names, shapes and fp32 bytes of the weights, in name order: the same for every file format."""
     digest = hashlib.sha256()
     for name, tensor in sorted(transformer.state_dict().items()):
@@ -242,7 +248,7 @@ _LOUD = (
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def quiet() -> Generator[None]:
     """Keeps the exporters' progress and advice off the person's terminal."""
     loggers = [logging.getLogger(n) for n in _LOUD]
     levels = [log.level for log in loggers]

@@ -23,7 +23,7 @@ from .refining.tokens import MAX_TOKENS, estimated_tokens
 from .senses import Reader, Reading
 from .settings import Settings
 from .stated import read_stated
-from .types import Brief, Mode, Reprompt
+from .types import Brief, CaptionFilter, Mode, Reprompt
 from .words import Words, plain
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ Refiner = Literal["auto", "llm", "rules"]
 _T = TypeVar("_T")
 _BATCH = 32  # texts encoded at once by `reprompt_many`
 _MOST_CANDIDATES = 8
+_ANY_CAPTION = CaptionFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class _Options:
     n: int
     seed: int
     fresh: bool
+    captions: CaptionFilter
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -142,7 +144,7 @@ class Pipeline:
         knowledge = Knowledge.load(encoder, cache_dir=self.settings.cache_dir)
         _ = knowledge.lexicon  # built here, while the database starts
         if self.settings.llm_model is not None:
-            pass  # most of a second, here rather than in the first answer
+            from .refining import llm  # noqa: F401  # pyright: ignore[reportUnusedImport]  # most of a second, here rather than in the first answer
         return encoder, knowledge
 
     def _extend(self, concepts: Sequence[Concept]) -> Knowledge:
@@ -159,6 +161,7 @@ class Pipeline:
         n: int = 1,
         seed: int = 0,
         fresh: bool = False,
+        captions: CaptionFilter = _ANY_CAPTION,
     ) -> Reprompt:
         """The music prompt for a person's words, with everything between.
 
@@ -170,13 +173,15 @@ class Pipeline:
             n: candidates that the model is asked for, 1 to 8; the best is chosen.
             seed: of the model's answer: another seed, another answer.
             fresh: ask the model even if it answered the same before.
+            captions: which captions may be found and lean the plan.
 
         Raises:
             PromptError: the words cannot be used.
             SettingsError: an unknown mode or refiner, or "llm" with no model configured.
             DatabaseError: the database went away.
+            CorpusError: a corpus or licence that `captions` names is not there.
         """
-        options = _Options(mode, refiner, n, seed, fresh)
+        options = _Options(mode, refiner, n, seed, fresh, captions)
         started = time.perf_counter()
         checked = Words.check(words)
         self._check_open(options)
@@ -192,9 +197,10 @@ class Pipeline:
         n: int = 1,
         seed: int = 0,
         fresh: bool = False,
+        captions: CaptionFilter = _ANY_CAPTION,
     ) -> list[Reprompt | PromptError]:
         """The same for several texts, faster; a text that cannot be used gives its error in its place."""
-        options = _Options(mode, refiner, n, seed, fresh)
+        options = _Options(mode, refiner, n, seed, fresh, captions)
         self._check_open(options)
         batches = [[_checked(t) for t in texts[i : i + _BATCH]] for i in range(0, len(texts), _BATCH)]
         answers: list[Reprompt | PromptError] = []
@@ -244,7 +250,10 @@ class Pipeline:
         moods = self._planner.moods(senses, seed=seed)
         clock.lap("planning")
         captions = await self._captions.near(
-            terms=" ".join(telling(words)), vector=reading.vector, music_words=music_words(votes, moods)
+            terms=" ".join(telling(words)),
+            vector=reading.vector,
+            music_words=music_words(votes, moods),
+            wanted=options.captions,
         )
         clock.lap("captions")
         plan, reasons = self._planner.plan(senses=senses, stated=stated, captions=captions, votes=votes, seed=seed)
@@ -374,15 +383,18 @@ def reprompt(
     n: int = 1,
     seed: int = 0,
     fresh: bool = False,
+    captions: CaptionFilter = _ANY_CAPTION,
 ) -> Reprompt:
     """`Pipeline.reprompt` for code without an event loop, or inside one (a notebook).
 
     The pipeline is opened at the first call, with `Settings()`, and kept until the process ends.
     """
     Words.check(words)
-    _Options(mode, refiner, n, seed, fresh)
+    _Options(mode, refiner, n, seed, fresh, captions)
     return _background.run(
-        lambda pipeline: pipeline.reprompt(words, mode=mode, refiner=refiner, n=n, seed=seed, fresh=fresh)
+        lambda pipeline: pipeline.reprompt(
+            words, mode=mode, refiner=refiner, n=n, seed=seed, fresh=fresh, captions=captions
+        )
     )
 
 

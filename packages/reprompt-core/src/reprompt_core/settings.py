@@ -94,12 +94,8 @@ class Settings:
     database_timeout_s: int = _env("DATABASE_TIMEOUT_S", _whole(1, 600), lambda: 10)
     """Seconds to wait for a connection."""
     database_prepare: bool = _env("DATABASE_PREPARE", _switch, lambda: True)
-    """Prepare statements on the server. False behind PgBouncer in transaction mode.
-
-    There what is set for a session (jit off, hnsw.ef_search, hnsw.iterative_scan) holds on some of its connections
-    only: searches may take longer or find a little less. Locks of a session do not hold either: change corpora over a
-    direct connection.
-    """
+    """Prepare statements on the server. False behind PgBouncer in transaction mode: there nothing of a session holds,
+    so corpora are changed over a direct connection."""
     encoder: Path | None = _env("ENCODER", _folder, lambda: None)
     """Folder of an encoder bundle; None: the cache folder, else one is built or downloaded."""
     cache_dir: Path = _env(

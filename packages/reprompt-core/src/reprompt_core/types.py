@@ -84,6 +84,16 @@ class Caption:
     similarity: float  # cosine
     genres: tuple[str, ...] = ()
     instruments: tuple[str, ...] = ()
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionFilter:
+    """Which captions may be found."""
+
+    corpora: tuple[str, ...] | None = None  # names; None: all
+    licenses: tuple[str, ...] | None = None  # as the corpora give them; None: any
+    flagged: bool = False  # those about voices or the quality of a recording, too
 
 
 @dataclass(frozen=True, slots=True)

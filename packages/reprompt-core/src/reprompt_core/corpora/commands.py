@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,10 @@ __all__ = ["corpus_app"]
 
 corpus_app = typer.Typer(help="The captions that can be searched.", no_args_is_help=True, rich_markup_mode=None)
 _Name = Annotated[str, typer.Argument(help="Name of the corpus.")]
+_Device = Annotated[
+    str | None,
+    typer.Option(help="Encode there: cuda, cuda:1, mps, ... (needs the extra `sentence-transformers`)."),
+]
 
 
 class _Format(StrEnum):
@@ -50,6 +54,7 @@ def add(
     text: Annotated[str | None, typer.Option(help="Column of the captions.")] = None,
     tags: Annotated[str | None, typer.Option(help="Column of tags.")] = None,
     vectors: Annotated[str | None, typer.Option(help="Column of vectors made with this encoder.")] = None,
+    device: _Device = None,
     rejects: Annotated[Path | None, typer.Option(help="Where rows that cannot be used are written.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be added.")] = False,
 ) -> None:
@@ -58,7 +63,7 @@ def add(
 
     async def load() -> "Report":
         async with _corpora() as corpora:
-            with _Progress() as progress:
+            with _progress() as progress:
                 return await corpora.add(
                     file,
                     name=name,
@@ -67,6 +72,7 @@ def add(
                     text=text,
                     tags=tags,
                     vectors=vectors,
+                    device=device,
                     rejects=None if dry_run else rejects,
                     dry_run=dry_run,
                     progress=progress,
@@ -84,26 +90,31 @@ def add(
         err.print(f"The refused rows with their line numbers are in {rejects}", markup=False)
 
 
-class _Progress:
-    """Captions so far and their rate, on a terminal."""
+@contextmanager
+def _progress() -> Generator["Callable[[Report], None] | None"]:
+    """A bar with the rows read, the captions a second and the time left, on a terminal only."""
+    if not err.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._shown = 0.0
+    columns = (
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[read]:,} rows read"),
+        TextColumn("{task.fields[rate]:,.0f} captions a second"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    started = time.monotonic()
+    # a batch may take half a minute, and two are needed to tell the speed
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=120) as bars:
+        task = bars.add_task("", total=1.0, read=0, rate=0.0)
 
-    def __enter__(self) -> "_Progress":
-        return self
+        def show(report: "Report") -> None:
+            rate = report.added / max(time.monotonic() - started, 1e-9)
+            bars.update(task, completed=report.share, read=report.read, rate=rate)
 
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            err.print(" " * 78, end="\r")
-
-    def __call__(self, report: "Report") -> None:
-        now = time.monotonic()
-        if err.is_terminal and now - self._shown >= 0.2:
-            self._shown = now
-            rate = report.added / max(now - self._started, 1e-9)
-            err.print(f"{report.read:,} rows read, {report.added:,} added, {rate:,.0f} a second", end="\r")
+        yield show
 
 
 @corpus_app.command("list")
@@ -150,7 +161,9 @@ def remove(name: _Name) -> None:
 
 
 @corpus_app.command("export")
-def export(name: _Name, file: Annotated[Path, typer.Argument(help="Where to write: .csv or .jsonl.")]) -> None:
+def export(
+    name: _Name, file: Annotated[Path, typer.Argument(help="Where to write: .csv, .jsonl, or .parquet with vectors.")]
+) -> None:
     """Write the captions of a corpus to a file."""
 
     async def write() -> int:
@@ -163,14 +176,15 @@ def export(name: _Name, file: Annotated[Path, typer.Argument(help="Where to writ
 
 
 @corpus_app.command("reembed")
-def reembed() -> None:
+def reembed(device: _Device = None) -> None:
     """Encode every caption of the database anew with the encoder in use."""
     from ..database import Database
-    from ..encoder import Encoder, find_bundle
+    from ..encoder import Encoder, find_bundle, on_device
 
     async def encode() -> int:
         settings = Settings()
-        encoder = Encoder(find_bundle(settings), threads=settings.threads)
+        bundle = Encoder(find_bundle(settings), threads=settings.threads)
+        encoder = on_device(bundle, device=device, offline=settings.offline)
         database = await Database.open(settings)
         try:
             return await database.reembed(encoder)

@@ -18,10 +18,10 @@ What was decided where the words leave a choice:
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntFlag
 
 from ..words import fold
+from .flag_rules import DENIED_AFTER, DENIED_BEFORE, IN_A_LIST, LIST_ENDS, QUALITY, VOCALS, Rule
 
 __all__ = ["Flag", "flags_of"]
 
@@ -33,437 +33,16 @@ class Flag(IntFlag):
     VOCALS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What must stand beside a cue (one of `before`, `after`, `alone`, if any is given), and what must not."""
-
-    flag: Flag
-    before: re.Pattern[str] | None
-    after: re.Pattern[str] | None
-    alone: bool
-    not_before: re.Pattern[str] | None
-    not_after: re.Pattern[str] | None
-
-    def holds(self, before: str, after: str) -> bool:
-        """Whether the cue counts between these words, each followed by a space."""
-        if self.before or self.after or self.alone:
-            beside = (
-                (self.alone and _ALONE_BEFORE.search(before) and _ALONE_AFTER.match(after))
-                or (self.before and self.before.search(before))
-                or (self.after and self.after.match(after))
-            )
-            if not beside:
-                return False
-        if self.not_before and self.not_before.search(before):
-            return False
-        return not (self.not_after and self.not_after.match(after))
-
-
-_CUES: dict[str, list[_Rule]] = {}
+_RULES = {
+    cue: [(Flag.QUALITY, r) for r in QUALITY.get(cue, ())] + [(Flag.VOCALS, r) for r in VOCALS.get(cue, ())]
+    for cue in QUALITY.keys() | VOCALS.keys()
+}
 # as a tag or a part of a list
 _ALONE_BEFORE = re.compile(r"(?:^|[,:] )(?:very |muy )?$")
 _ALONE_AFTER = re.compile(r",|$")
 _TOKEN = re.compile(r"[a-z0-9]+|-(?:like|free)\b|[.,;:!?()|/\n–—¿¡]")
 _BREAKS = frozenset(".;!?()|/\n–—¿¡")
 _REACH = 9  # words that are read on either side of a cue
-
-_PERSON = (
-    r"(?:m[ae]n|wom[ae]n|boys?|girls?|kids?|child|children|people|person|someone|somebody|male|female|lady|guys?|he|"
-    r"she|they|crowd|singers?|hosts?|\w+ist|players?|hombres?|mujer(?:es)?|nin[oa]s?|chic[oa]s?|gente|alguien|personas?|publico)"
-)
-_INSTRUMENT = (
-    r"(?:(?:violin|viola|cello|fiddle|guitar|bass|synth|synthesizer|lead|pad|piano|organ|keyboard|key|drum|kick|snare|"
-    r"hat|cymbal|percussion|beat|flute|oboe|clarinet|bassoon|horn|trumpet|trombone|tuba|sax|saxophone|recorder|harp|"
-    r"string|strings|brass|woodwind|saw|bell|riff|solo|melody|tone|line|sitar|erhu|theremin|harmonica|accordion|"
-    r"marimba|instrument|ukulele|mandolin|banjo|808|sub|tom|chord|arpeggio|viol|amp|rhodes|koto|bowl|texture|"
-    r"guitarra|bajo|bateria|flauta|violonchelo|chelo|trompeta|saxo|saxofon|sintetizador|teclado|organo|arpa|cuerda|"
-    r"clarinete|oboes|acordeon|bandoneon|contrabajo|tambor|campana|instrumento|melodia|cuenco|quena|charango)s?)"
-)
-_RECORDING = (
-    r"(?:recordings?|audio|clips?|videos?|sound|tracks?|tape|footage|quality|mix|mic|microphone|performance|loop|"
-    r"song|signal|grabacion(?:es)?|sonido|pista|calidad|toma|it|this|thing|everything|everything else)"
-)
-_FAULTY = (
-    r"(?:bad|poor|poorer|low|lower|worse|terrible|awful|lousy|inferior|mediocre|subpar|horrible|cheap|crappy|"
-    r"not (?:good|great))"
-)
-_FINE = r"(?:good|high|higher|great|excellent|pristine|professional|studio|broadcast|decent|best|superb|cd|fine|top)"
-_DEVICE = (
-    r"(?:cell|phones?|smartphone|cellphone|iphone|mobile|camera|camcorder|webcam|laptop|handheld|dictaphone|walkman)"
-)
-_SOFT_NOUN = r"(?:pads?|synths?|synthesi[sz]ers?|patch(?:es)?|presets?|textures?|stabs?|-like|like (?:synth|pad|lead))"
-
-
-def _rule(
-    flag: Flag,
-    cues: str,
-    *,
-    before: str = "",
-    after: str = "",
-    alone: bool = False,
-    not_before: str = "",
-    not_after: str = "",
-) -> None:
-    rule = _Rule(
-        flag=flag,
-        before=_ending(before) if before else None,
-        after=_opening(after) if after else None,
-        alone=alone,
-        not_before=_ending(not_before) if not_before else None,
-        not_after=_opening(not_after) if not_after else None,
-    )
-    for cue in cues.split():
-        _CUES.setdefault(cue, []).append(rule)
-
-
-def _ending(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^ ])(?:{pattern}) $")
-
-
-def _opening(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:{pattern})(?![a-z0-9])")
-
-
-# -- the recording -------------------------------------------------------------------------------------------------
-
-# "the recording is in mono, thin and noisy", but not "the recording features noisy guitars"
-_IS = (
-    rf"{_RECORDING}(?: is| was| are| sounds?| seems?| feels?| es| esta| suena)"
-    rf"(?: (?!it |the |has |features |{_INSTRUMENT} )\w+| ,){{0,7}}"
-)
-_OF_RECORDING = (
-    rf"(?:(?:and|but|y|e|pero|,) )*(?:(?!{_INSTRUMENT} )\w+ )?"
-    r"(?:recordings?|audio|clips?|videos?|footage|tape|mix|mic|microphone|grabacion(?:es)?)"
-)
-_OF_SOUND = r"(?:environment|room|background|crowd|line|signal|sound|sonido|ambiente|fondo)"
-
-_rule(
-    Flag.QUALITY,
-    "amateur amateurs amateurish amateurishly unprofessional unprofessionally bootleg bitrate artifacts artefacts "
-    "dropout dropouts interference interferences coughing coughs cough toses tose tosiendo interferencia "
-    "interferencias monaural",
-)
-_rule(Flag.QUALITY, "aficionado aficionada aficionados aficionadas", not_after=r"al?|de", not_before="los|las")
-_rule(
-    Flag.QUALITY,
-    "quality",
-    before=rf"{_FAULTY}(?: audio| sound| recording| video)?|{_FINE}(?: audio| sound| recording)|(?:audio|sound|sonic|"
-    r"recording|studio|broadcast|cd|professional|video)|high|excellent",
-    after=rf"(?:of (?:the )?)?(?:recording|audio|sound|video|tape|footage)s?|(?:is|was) (?:\w+ )?{_FAULTY}|could be",
-)
-_rule(Flag.QUALITY, "fidelity", after=rf"(?:recording|audio|sound|video)|(?:is|was) (?:\w+ )?{_FAULTY}")
-_rule(
-    Flag.QUALITY,
-    "noisy muffled tinny hissy ruidoso ruidosa",
-    before=_IS,
-    after=rf"{_OF_RECORDING}|{_OF_SOUND}",
-    alone=True,
-    not_after=rf"(?:and |, )?(?:(?!the )\w+ )?{_INSTRUMENT}",
-)
-_rule(
-    Flag.QUALITY,
-    "distorted saturado saturada distorsionado distorsionada crackly choppy",
-    before=r"(?:audio|recording|clip|video|sonido|grabacion)(?: (?:is|was|sounds|gets|esta|es|suena))?(?: \w+)?",
-    after=_OF_RECORDING,
-    not_after=_INSTRUMENT,
-)
-_rule(
-    Flag.QUALITY,
-    "mono",
-    not_before=r"sintetizador|sinte|bajo|synth|lead|bass|un|el|los",
-    not_after=rf"{_INSTRUMENT}|legato|mode|bassline|no aware",
-)
-_rule(
-    Flag.QUALITY,
-    "recording recordings",
-    before=rf"{_FAULTY}|{_FINE}|{_DEVICE}|(?:noisy|old|older|home|homemade|casual|clean|crisp|clear|unclear|distant|crude|"
-    r"low budget|rough|sloppy|demo|audience|archival|scratchy|dated|cassette|pirate|quality|muffled)",
-    after=rf"quality|lacks|suffers|(?:is|was|sounds?) (?:\w+ ){{0,2}}(?:{_FAULTY}|{_FINE}|old|clean|clear|thin|crisp|"
-    r"distant|boxy|in mono)|(?:on|with|from) (?:\w+ ){0,3}" + _DEVICE,
-    not_before=r"field",
-)
-_rule(
-    Flag.QUALITY,
-    "recorded filmed shot captured taped",
-    before=r"badly|poorly|well|professionally|cleanly|crudely|carelessly|amateurishly",
-    after=rf"(?:\w+ ){{0,3}}?(?:on|with|from|by|via|using|through) (?:\w+ ){{0,3}}(?:{_DEVICE}|mic|microphone|"
-    r"distance|audience|crowd|afar|far away)|outdoors|outside|off the (?:radio|tv|air)",
-)
-_rule(Flag.QUALITY, "mixed mastered produced equalized", before="badly|poorly|terribly|sloppily")
-_rule(Flag.QUALITY, "mix", before=_FAULTY)
-_rule(
-    Flag.QUALITY,
-    "phone smartphone cellphone iphone camera camcorder webcam laptop mobile",
-    after="recordings?|audio|videos?|mic|microphone|quality|footage|clip",
-)
-_rule(
-    Flag.QUALITY,
-    "mic mics microphone microphones",
-    before=rf"{_FAULTY}(?: quality)?|broken|built in|onboard",
-    after=r"noises?|handling|feedback|bumps?|pops?|popping|hiss|rumble|placement|quality|issues|problems",
-)
-_rule(
-    Flag.QUALITY,
-    "audio sound",
-    before=r"bad|poor|terrible|awful|lousy|inferior|subpar|muffled",
-    after=rf"quality|(?:is|was) (?:very |quite |rather |so |of )?(?:{_FAULTY}|{_FINE}|(?:not |crystal )?clear|clean)|"
-    r"(?:suddenly )?(?:cuts?|drops?|skips?) (?:in|out|off)|"
-    r"(?:pops?|clips|clipping|dropouts?|glitch(?:es)?|issues|problems|defects|artifacts|distortion)",
-)
-_rule(Flag.QUALITY, "microfono microfonos", after="baratos?|malos?|de mala")
-_rule(Flag.QUALITY, "outs", before="drop")
-_rule(Flag.QUALITY, "clipping", not_before="soft")
-_rule(
-    Flag.QUALITY,
-    "hiss",
-    not_before=rf"(?:warm|soft|gentle|snake|steam|analog|vinyl|cassette|(?<!loud )(?<!audible )(?<!constant )tape|"
-    rf"{_INSTRUMENT}(?: \w+)?)",
-)
-_rule(Flag.QUALITY, "hissing", after="noises?|recording|audio|tape", not_before=_INSTRUMENT)
-_rule(
-    Flag.QUALITY,
-    "static",
-    before="loud|full of|lots of|bursts of|radio",
-    after="(?:background )?(?:noises?|hiss|interference|sounds?|buzz|crackle)|(?:on|in) the (?:recording|line|audio)",
-    alone=True,
-    not_after=rf"(?:, \w+ )?(?:{_SOFT_NOUN}|{_INSTRUMENT}|harmony|drone)",
-)
-_rule(
-    Flag.QUALITY,
-    "crackle crackles crackling",
-    after="audio|recording|sound|noises?|speakers?|mic|microphone|(?:on|in) the (?:audio|recording)",
-    not_before="vinyl|fire|record",
-)
-_rule(
-    Flag.QUALITY,
-    "hum buzz buzzing humming zumbido",
-    before=r"(?:mains|electrical|electric|amp|amplifier|ground|line|background|loud|power|cable|audible|hz)",
-    after=r"interference|noises?|in the background|from the (?:amp|amplifier|cable|mic|microphone|speakers?)|"
-    r"de fondo|electrico|del amplificador",
-    not_after=rf"{_INSTRUMENT}|synth",
-)
-_rule(
-    Flag.QUALITY,
-    "pop pops popping clicks feedback plosives distortion glitches",
-    before=r"(?:the )?(?:audio|mic|microphone|digital|recording|speaker|pa)",
-    after=r"(?:in|on) the (?:recording|audio|left|right|mic|microphone)",
-)
-_rule(
-    Flag.QUALITY,
-    "noise noises",
-    before=r"(?:background|ambient|ambience|room|crowd|audience|wind|handling|mic|microphone|street|traffic|static|line|"
-    r"amp|electrical|electric|audio|unwanted|constant|outside|surrounding|environmental|environment|hissing|buzzing|"
-    r"crackling|digital|recording|city|external|lots? of|no)",
-    after=r"(?:in|on|of|from) the (?:recording|audio|tape|mic|microphone|background|crowd|streets?|room|line|"
-    r"surroundings)",
-    not_after=r"rock|pop|music|artists?|wall|sweeps?|risers?|bursts?|gate|genre|punk|core|synth|channel|drums?|hits?|"
-    r"textures?|drone|piece|solo",
-)
-_rule(Flag.QUALITY, "crowd audience", after=r"noises?|cough\w*|murmur\w*|shuffl\w*")
-_rule(Flag.QUALITY, "broken blown", after=r"(?:out )?(?:speakers?|audio|recording)")
-_rule(Flag.QUALITY, "demo", before="rough|crude|basement", after="tape|recording|quality")
-_rule(
-    Flag.QUALITY,
-    "calidad",
-    before=r"(?:muy )?(?:baja|mala|poca|pobre|pesima|escasa|dudosa|inferior|alta|buena|excelente)",
-    after=r"de (?:la )?(?:sonido|audio|grabacion)|del (?:sonido|audio)|(?:es )?(?:muy )?(?:mala|baja|pobre|pesima)",
-)
-_rule(
-    Flag.QUALITY,
-    "grabacion grabaciones",
-    before="malas?|pesima|viejas?|antiguas?|pobre|buena|deficiente|ruidosa",
-    after=r"(?:es |suena )?(?:muy )?(?:caseras?|amateur|antiguas?|viejas?|malas?|ruidosas?|defectuosas?|deficiente|"
-    r"lejana|distante|limpia|profesional|pirata|sucia|pobre|nitida)|en mono|con (?:el |un )?(?:ruido|movil|telefono)|"
-    r"de (?:movil|telefono|aficionad[oa]s?)",
-)
-_rule(
-    Flag.QUALITY,
-    "grabado grabada grabados grabadas filmado filmada",
-    before="mal|bien|pesimamente",
-    after=r"(?:\w+ ){0,2}?(?:con|en|desde|por) (?:\w+ ){0,2}(?:movil|telefono|celular|camara|microfono|portatil|calle|"
-    r"lejos)|de lejos|al aire libre",
-)
-_rule(
-    Flag.QUALITY,
-    "ruido ruidos",
-    before="con|mucho|hay|sin",
-    after=r"(?:de )?(?:la |el |los )?(?:fondo|ambiente|ambiental|calle|sala|viento|estatica|trafico|publico)|"
-    r"del (?:publico|viento|trafico|microfono|ambiente)|en la grabacion|electrico",
-    not_after="blanco|rosa|marron",
-)
-_rule(Flag.QUALITY, "siseo siseos", not_after=r"(?:\w+ )?(?:de (?:la )?cinta|de vinilo|calido|suave)")
-_rule(Flag.QUALITY, "satura saturan distorsiona", before=r"(?:audio|sonido|grabacion|microfono|volumen)(?: se)?")
-_rule(
-    Flag.QUALITY,
-    "chasquidos cortes saltos golpes",
-    after=r"(?:en|de|del|contra) (?:el |la )?(?:canal|audio|grabacion|microfono|sonido|cinta)",
-)
-_rule(Flag.QUALITY, "oye escucha suena", after="(?:muy |bastante |fatal|bien )?(?:mal|fatal)")
-_rule(
-    Flag.QUALITY,
-    "sonido audio",
-    before="mal|pobre|pesimo",
-    after=r"(?:(?:es|esta|suena) )?(?:muy |bastante )?(?:pobre|malo|pesimo|deficiente|ruidoso|sucio|lejano|"
-    r"distorsionado|saturado|entrecortado|horrible)|se corta",
-)
-
-# -- voices --------------------------------------------------------------------------------------------------------
-
-_BUT = (
-    r"(?!(?:but|just|only|except|save|apart|while|with|behind|under|over|from|through|because|doubt|matter|wonder|"
-    r"longer|and (?:an?|the)|pero|solo|sino|salvo|excepto|con|y (?:una?|el|la)) )"
-)
-_NO = (
-    r"(?:no|without|sin|lacks?|lacking|minus|never|nobody|neither|nor|none|zero|devoid of|free of|free from|absence of|"
-    r"instead of|rather than|(?:does|is|are|has|do|did|was)n t|does not|do not|carece de|nadie|ni|nunca|ningun|ninguna|"
-    r"en vez de|tampoco|libre de)"
-)
-_DENIED_BEFORE = _ending(
-    rf"{_NO}(?: {_BUT}\w+){{0,4}}|not(?: (?:an?|any|been|really))?"
-    # "no drums, bass or vocals"
-    rf"|{_NO}(?: {_BUT}[\w,]+){{0,7}} (?:or|nor|ni|o)(?: \w+)?"
-    r"|instrumental (?:\w+ )?(?:version|cover|take|remix|rendition|arrangement|mix|edit) of(?: \w+){0,6}"
-    r"|version instrumental de(?: \w+){0,6}"
-    # what only resembles a voice; "sounds like a man singing" names one
-    rf"|(?:(?<!sounds )(?<!sound )like|resembl\w+|imitat\w+|mimic\w*|evok\w+|reminiscent of|emulat\w+|parecid[oa] a|"
-    rf"imita|imitan|imitando|recuerda a|como una?)(?: (?!male |female |{_PERSON} )\w+){{0,2}}"
-)
-_IN_A_LIST = _ending(rf"{_NO}(?: {_BUT}[\w,]+){{0,7}}")
-_LIST_ENDS = re.compile(r"(?:\w+ )?(?:, (?:\w+ ){1,2})*?(?:, )?(?:or|nor|ni|o) ")
-_DENIED_AFTER = _opening(
-    r": (?:none|no|ninguna?|absent)|-free|free (?:remix|version|mix|edit|track|music)|-like|"
-    r"(?:(?:are|is|were|was|have been|has been) )?"
-    r"(?:completely |all )?(?:removed|absent|muted|missing|left out|stripped|ausentes?|eliminad[oa]s?)"
-)
-_SAMPLED = r"(?:chopped|sliced|glitched|glitchy|granular)(?: (?:up|and|pitched|\w+ed))*"
-
-_rule(
-    Flag.VOCALS,
-    "singer singers vocalist vocalists vocalizing vocalization vocalisation lyrics lyricist rapper rappers rapping "
-    "raps rapped sung crooner crooners crooning acapella cappella capella beatbox beatboxing beatboxer yodel yodeling "
-    "yodels yodeler falsetto narrator narrators narrating narrates narrated announcer announcers "
-    "sermon monologue spoken speaking chanting chants chanted chant hollering shouted shouting "
-    "yelling yells yelled recites reciting recited recitation comedian presenter storyteller commentator "
-    "emcee chatter chatting adlibs libs screamo singalong vocalese acappella "
-    "cantante cantantes cantaor cantaora cantaores cantautor cantautora vocalista vocalistas letras rapero rapera "
-    "raperos rapea rapean rapeando narrador narradora narracion locutor locutora hablando hablado hablada hablados "
-    "recita recitado recitada recitando discurso tararea tararean tarareando tarareo sonero soneros capela charlando "
-    "conversan conversando cante vocales gritos gritan grita gritando susurrada susurradas cantado cantada cantados "
-    "cantadas presentador presentadora",
-    not_before="ring|tone|coral|musically|historically|guitarras? que|al pie de las|(?:letters|typed|alphabet) of",
-    not_after=r"chorus|" + _SOFT_NOUN,
-)
-# music "for a podcast" holds no speech
-_rule(
-    Flag.VOCALS,
-    "podcast interview interviews narration commentary voiceover voiceovers speech speeches",
-    not_before=r"(?:for|under|behind|beneath)(?: \w+){0,2}",
-    not_after=r"(?:intro|background|music|bed|opener|jingle|soundtrack)",
-)
-_rule(Flag.VOCALS, "shout shouts", not_after="chorus|outs?", not_before="brass|horn")
-_rule(Flag.VOCALS, "mc mcs", not_after=r"\d+")
-_rule(
-    Flag.VOCALS,
-    "vocals vox",
-    not_before=rf"{_SAMPLED}",
-    not_after=rf"{_SOFT_NOUN}|organs?|continental|amps?|jaguar",
-)
-_rule(
-    Flag.VOCALS,
-    "vocal",
-    not_before=rf"{_SAMPLED}|non|almost|quasi",
-    not_after=rf"{_SOFT_NOUN}|chops?|chopping|cuts?|slices|glitch(?:es)?|qualit(?:y|ies)|booth|formants?|free",
-)
-_rule(
-    Flag.VOCALS,
-    "voice voices",
-    not_before=r"(?:synth|mellotron|fugue|fugal|counterpoint|polyphonic|inner|middle|organ|independent|contrapuntal)|"
-    r"(?:fugue|counterpoint|canon|invention|chorale)(?: \w+){0,3}|gives?(?: \w+)? an?(?: \w+)?",
-    not_after=rf"{_SOFT_NOUN}|leading|fugue|counterpoint|polyphon\w+|canon|invention|of (?:the |a )?{_INSTRUMENT}|"
-    r"(?:organ|synth)s?",
-)
-_rule(
-    Flag.VOCALS,
-    "sing sings singing sang",
-    not_before=rf"{_INSTRUMENT}(?: (?:solo|line|melody|lead|part|tone|that|which|is|are|\w+ly))*|birds?(?: are)?|"
-    r"(?:wants?|wanting|likes?|makes?|making|begs?|begging|urges?)(?: \w+){0,2}(?: to)?|crickets|whales?|cicadas",
-    not_after=rf"(?:tibetan |crystal |high |solo |slide |steel |electric |lead |bowed |slow |sweet )?{_INSTRUMENT}|"
-    r"(?:of (?:the )?)?birds?|bowls?|insects|wires?|sand|legato|sustain|glass(?:es)?|quality|whales?",
-)
-_rule(
-    Flag.VOCALS,
-    "choir choirs",
-    not_before=rf"synth|synthetic|digital|synthesi[sz]ed|mellotron|wordless|{_INSTRUMENT}",
-    not_after=rf"(?:synth )?{_SOFT_NOUN}|a+hs|o+hs|of (?:\w+ )?{_INSTRUMENT}|hits?|swells?",
-)
-_rule(Flag.VOCALS, "choral", not_after=rf"(?:synth )?{_SOFT_NOUN}|swells?")
-_rule(
-    Flag.VOCALS,
-    "chorus",
-    before="gospel|children s|male|female|men s|women s|mixed|vocal|opera|human|chanted|sung",
-    after="of (?:voices|singers|people|children|men|women)|sings?",
-)
-_VOICE_RANGES = r"(?:soprano|alto|tenor|baritone|bass)"
-_rule(
-    Flag.VOCALS,
-    "soprano sopranos tenor tenors baritone baritones mezzo countertenor contralto baritono",
-    not_before=r"(?:saxo|saxofon|sax|saxophone|pans?|flauta|flauta de pico|flauta dulce|clarinete|recorder|trombon|"
-    r"guitarra|ukelele|steel|tambor)",
-    not_after=rf"(?:(?:, |and |or |y )*{_VOICE_RANGES} )*(?:sax\w*|{_INSTRUMENT}|steel|pan|register|range|clef|"
-    r"trombones?|pans)",
-)
-_rule(Flag.VOCALS, "aria arias", not_after="for|on|arranged|played")
-_rule(Flag.VOCALS, "rap", not_after=r"(?:style )?(?:beats?|instrumentals?|type)|-like|rhythmically")
-_rule(
-    Flag.VOCALS,
-    "male female",
-    not_after=r"(?!vocal)\w+ist|drummer|bagpiper|player|dj|musicians?|producer|composer|performer|dancers?|audience|"
-    r"laugh\w*|breath\w*|grunt\w*|gasp\w*|cry\w*",
-)
-_rule(Flag.VOCALS, "talking", not_after="drums?|box|guitars?|bass|synths?|modular|heads")
-_rule(
-    Flag.VOCALS,
-    "talk talks speak speaks whisper whispers whispering whispered murmur murmurs murmured hum hums humming hummed "
-    "tells says saying habla hablan dice dicen charla charlan susurra susurran",
-    before=rf"{_PERSON}(?: (?:can be heard|is|are|also|\w+ly|who|that|voice|que|esta))*|lyrics|radio",
-    after=r"(?:show|radio|words|phrases|vocals?|lines|lyrics|poem|a tune|the tune|a melody|along|a lullaby|to \w+self)",
-)
-_rule(
-    Flag.VOCALS,
-    "dialogue dialogues dialog conversation conversations dialogo dialogos conversacion conversaciones",
-    not_before=rf"{_INSTRUMENT}(?: \w+){{0,4}}|musical|instrumental",
-    not_after=rf"(?:(?!{_PERSON} )\w+ ){{0,4}}{_INSTRUMENT}|musical|instrumental",
-)
-_rule(Flag.VOCALS, "host hosts", before="radio|show|tv|game|podcast")
-_rule(Flag.VOCALS, "toasting", before="reggae|dub|dancehall|deejay|jamaican|ragga")
-_rule(Flag.VOCALS, "duet", after="(?:of|between|with|by) (?:an? |two )?" + _PERSON)
-_rule(
-    Flag.VOCALS,
-    "voz voces",
-    not_before=r"(?:fuga|canon|contrapunto|invencion|polifonia)(?: \w+){0,3}|"
-    r"(?:sintetizador|sinte|colchon|pads?) de",
-    not_after=rf"(?:intermedias?|interiores|internas?|sintetica|sintetizada)|de (?:la |el )?{_INSTRUMENT}|del "
-    rf"{_INSTRUMENT}",
-)
-_rule(
-    Flag.VOCALS,
-    "canta cantan cantando cantar",
-    not_before=rf"{_INSTRUMENT}(?: (?:que|\w+))?|pajaros?|aves|grillos|ganas de|invita a",
-    not_after=r"(?:los )?(?:pajaros|grillos|gallos)",
-)
-_rule(
-    Flag.VOCALS,
-    "canto cantos",
-    not_after=rf"de (?:los |las |la |el |un |una |unos )?(?:pajaros?|aves?|grillos?|cigarras?|ballenas?|{_INSTRUMENT})|"
-    rf"del (?:gallo|grillo|{_INSTRUMENT})",
-)
-_rule(
-    Flag.VOCALS,
-    "coro coros coral",
-    not_before=r"(?:pads?|colchon|textura|efecto|pedal|samples?|sonidos?)(?: de| con)?|sin letra",
-    not_after=rf"(?:sintetic|sintetizad|digital)\w*|de {_INSTRUMENT}|de sintetizador|pad|synth|de bach|para",
-)
-_rule(Flag.VOCALS, "letra", not_before="pie de la")
 
 
 def flags_of(text: str, tags: Sequence[str] = ()) -> Flag:
@@ -472,22 +51,22 @@ def flags_of(text: str, tags: Sequence[str] = ()) -> Flag:
     English and Spanish are read; of other languages only the words that they share with these.
     """
     tokens = _TOKEN.findall(" . ".join(map(fold, (text, *tags))))
-    if _CUES.keys().isdisjoint(tokens):
+    if _RULES.keys().isdisjoint(tokens):
         return Flag(0)
     quality = vocals = False
     for i, token in enumerate(tokens):
-        rules = _CUES.get(token)
+        rules = _RULES.get(token)
         if rules is None:
             continue
         before = after = None
-        for rule in rules:
-            if vocals if rule.flag is Flag.VOCALS else quality:
+        for flag, rule in rules:
+            if vocals if flag is Flag.VOCALS else quality:
                 continue
             if before is None or after is None:
                 before, after = _around(tokens, i)
-            if not rule.holds(before, after):
+            if not _holds(rule, before, after):
                 continue
-            if rule.flag is Flag.QUALITY:
+            if flag is Flag.QUALITY:
                 quality = True
             elif not _denied(before, after):
                 vocals = True
@@ -506,8 +85,23 @@ def _around(tokens: Sequence[str], i: int) -> tuple[str, str]:
     return "".join(f"{t} " for t in tokens[first:i]), "".join(f"{t} " for t in tokens[i + 1 : last])
 
 
+def _holds(rule: Rule, before: str, after: str) -> bool:
+    """Whether the cue counts between these words, each followed by a space."""
+    if rule.before or rule.after or rule.alone:
+        beside = (
+            (rule.alone and _ALONE_BEFORE.search(before) and _ALONE_AFTER.match(after))
+            or (rule.before and rule.before.search(before))
+            or (rule.after and rule.after.match(after))
+        )
+        if not beside:
+            return False
+    if rule.not_before and rule.not_before.search(before):
+        return False
+    return not (rule.not_after and rule.not_after.match(after))
+
+
 def _denied(before: str, after: str) -> bool:
     """Whether the text says that the voice is not there."""
-    if _DENIED_BEFORE.search(before) or _DENIED_AFTER.match(after):
+    if DENIED_BEFORE.search(before) or DENIED_AFTER.match(after):
         return True
-    return bool(_LIST_ENDS.match(after) and _IN_A_LIST.search(before))
+    return bool(LIST_ENDS.match(after) and IN_A_LIST.search(before))

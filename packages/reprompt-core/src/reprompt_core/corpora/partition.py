@@ -15,6 +15,7 @@ from ..words import fold
 __all__ = ["HNSW_FROM", "Entry", "Partition", "text_hash"]
 
 HNSW_FROM = 10_000  # captions; fewer are compared one by one, faster than an index would
+_VECTOR_INDEXES = {"flags = 0": "vectors", "flags <> 0": "flagged_vectors"}
 _Connection = psycopg.AsyncConnection[Any]
 _COLUMNS = "corpus_id, text, hash, flags, genres, instruments, embedding"
 _TYPES = ("int4", "text", "bytea", "int2", "text[]", "text[]", "halfvec")
@@ -76,25 +77,32 @@ class Partition:
         await self._connection.execute(query("show_corpus"), {"id": self._id})
 
     async def index_vectors(self, *, dimensions: int) -> None:
-        """Makes the index of the vectors, where there are enough of them."""
-        ((count,),) = await (await self._run(f"SELECT count(*) FROM {self._name}")).fetchall()  # noqa: S608
-        if count <= HNSW_FROM:
-            return
-        # the graph is built in memory, and by as many workers as the server lets us have
-        memory = max(64, min(4096, count * (2 * dimensions + 300) // 1_000_000 + 64))
-        await self._run(f"SET LOCAL maintenance_work_mem = '{memory}MB'")
-        await self._run("SET LOCAL max_parallel_maintenance_workers = 4")
-        await self._run(
-            f"CREATE INDEX captions_{self._id}_vectors ON {self._name} "
-            f"USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) WHERE flags = 0"
-        )
+        """Makes the indexes of the vectors, where there are enough of them: one of those offered, one of those flagged.
 
-    async def drop_vector_index(self) -> None:
+        Apart, since a search of those offered must not wade through the others.
+        """
+        for which, name in _VECTOR_INDEXES.items():
+            sql = f"SELECT count(*) FROM {self._name} WHERE {which}"  # noqa: S608 - constants and a whole number
+            ((count,),) = await (await self._run(sql)).fetchall()
+            if count <= HNSW_FROM:
+                continue
+            # the graph is built in memory, and by as many workers as the server lets us have
+            memory = max(64, min(4096, count * (2 * dimensions + 300) // 1_000_000 + 64))
+            await self._run(f"SET LOCAL maintenance_work_mem = '{memory}MB'")
+            await self._run("SET LOCAL max_parallel_maintenance_workers = 4")
+            await self._run(
+                f"CREATE INDEX IF NOT EXISTS captions_{self._id}_{name} ON {self._name} "
+                f"USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) WHERE {which}"
+            )
+
+    async def drop_vector_indexes(self) -> None:
         """Before every vector changes, and perhaps its dimensions."""
-        await self._run(f"DROP INDEX IF EXISTS reprompt.captions_{self._id}_vectors")
+        for name in _VECTOR_INDEXES.values():
+            await self._run(f"DROP INDEX IF EXISTS reprompt.captions_{self._id}_{name}")
 
-    async def recount(self) -> None:
-        """Counts the words anew, after captions were added to a corpus that is shown."""
+    async def grown(self, *, dimensions: int) -> None:
+        """After captions were added to a corpus that is shown: counts the words anew, and indexes what became large."""
+        await self.index_vectors(dimensions=dimensions)
         await self._connection.execute("DELETE FROM reprompt.caption_words WHERE corpus_id = %s", (self._id,))
         await self._count_words()
         await self._connection.execute(query("show_corpus"), {"id": self._id})
@@ -102,6 +110,7 @@ class Partition:
     async def _count_words(self) -> None:
         words = {"id": self._id, "captions": f"SELECT search FROM {self._name}"}  # noqa: S608
         await self._connection.execute(query("count_words"), words)
+        await self._run("ANALYZE reprompt.caption_words")
 
     async def drop(self) -> None:
         """Removes the table with its captions."""

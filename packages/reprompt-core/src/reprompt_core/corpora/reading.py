@@ -7,19 +7,20 @@ A row that cannot be used is a `Reject` with its line and reason, and the rest i
 import csv
 import io
 import json
+import os
 import re
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast, get_args
 
 from ..errors import CorpusError
-from .rows import EXCERPT, BadRow, Finder, Format, Maker, Reject, Row, reject
+from .rows import EXCERPT, NEEDS_PYARROW, BadRow, Finder, Format, Maker, Place, Reject, Row, Rows, reject
 
-__all__ = ["Format", "Reject", "Row", "read_rows"]
+__all__ = ["Format", "Reject", "Row", "Rows", "read_rows"]
 
 _SUFFIXES: dict[str, Format] = {
     ".csv": "csv",
@@ -51,7 +52,7 @@ def read_rows(
     text: str | None = None,
     tags: str | None = None,
     vectors: str | None = None,
-) -> Iterator[Row | Reject]:
+) -> Rows:
     """The captions of a file in its order, and what stands between them that cannot be used.
 
     The file is opened and its columns are found before this returns; it is closed when the iterator ends or goes.
@@ -67,20 +68,14 @@ def read_rows(
         CorpusError: the file cannot be read, its format is unknown, or a column is not there; also while rows are
             read: the disk fails, or a Parquet file is broken further on.
     """
-    rows = _read(path, format, text, tags, vectors)
-    return _chained(next(rows, None), rows)
+    place = Place()
+    rows = _read(path, Finder(path, format, text, tags, vectors), place)
+    first = list(islice(rows, 1))  # for which the file is opened
+    return Rows(chain(first, rows), place)
 
 
-def _chained(first: Row | Reject | None, rows: Iterator[Row | Reject]) -> Iterator[Row | Reject]:
-    if first is not None:
-        yield first
-        yield from rows
-
-
-def _read(
-    path: Path, format: Format | None, text: str | None, tags: str | None, vectors: str | None
-) -> Iterator[Row | Reject]:
-    known = format or _SUFFIXES.get(path.suffix.lower())
+def _read(path: Path, find: Finder, place: Place) -> Iterator[Row | Reject]:
+    known = find.format or _SUFFIXES.get(path.suffix.lower())
     try:
         with path.open("rb") as file:
             start = file.peek(4)[:4]
@@ -93,14 +88,15 @@ def _read(
                     f"The format of {path} is not known by its name; give --format with one of "
                     f"{', '.join(get_args(Format))}."
                 )
-            find = Finder(path, format, text, tags, vectors)
+            place.begin(os.fstat(file.fileno()).st_size, file.tell)
             match known:
                 case "parquet":
-                    yield from _parquet_rows(path, find)
+                    yield from _parquet_rows(path, find, place)
                 case "jsonl":
                     yield from _json_rows(file, find)
                 case _:
                     yield from _csv_rows(file, find)
+            place.end()
     except FileNotFoundError as e:
         raise CorpusError(f"{path} cannot be read: there is no such file.") from e
     except IsADirectoryError as e:
@@ -322,11 +318,11 @@ def _json_object(raw: bytes) -> dict[str, object]:
 # Parquet
 
 
-def _parquet_rows(path: Path, find: Finder) -> Iterator[Row | Reject]:
+def _parquet_rows(path: Path, find: Finder, place: Place) -> Iterator[Row | Reject]:
     try:
         import pyarrow.parquet as pq
     except ImportError as e:
-        raise CorpusError("Parquet files need pyarrow: pip install 'reprompt-core[corpora]'") from e
+        raise CorpusError(NEEDS_PYARROW) from e
     with _whole(path):
         # a buffer: else a row group is read whole
         file = pq.ParquetFile(path, buffer_size=_FIELD, pre_buffer=False)
@@ -337,6 +333,7 @@ def _parquet_rows(path: Path, find: Finder) -> Iterator[Row | Reject]:
         maker = Maker(columns, surrogates="bytes that are not UTF-8")
         batches = file.iter_batches(batch_size=_BATCH, columns=wanted)
         line = 0
+        place.begin(file.metadata.num_rows, lambda: line)
         while True:
             with _whole(path):
                 batch = next(batches, None)

@@ -1,9 +1,10 @@
-"""What a row of a file becomes: a `Row`, or a `Reject` that says why it cannot be used."""
+"""What a row of a file becomes, a `Row` or a `Reject` that says why it cannot be used, and how far the file is read."""
 
 import ast
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -14,7 +15,20 @@ import numpy.typing as npt
 from ..errors import CorpusError
 from ..words import MAX_CHARACTERS
 
-__all__ = ["EXCERPT", "BadRow", "Columns", "Finder", "Format", "Maker", "Reject", "Row", "reject"]
+__all__ = [
+    "EXCERPT",
+    "NEEDS_PYARROW",
+    "BadRow",
+    "Columns",
+    "Finder",
+    "Format",
+    "Maker",
+    "Place",
+    "Reject",
+    "Row",
+    "Rows",
+    "reject",
+]
 
 Format = Literal["musiccaps", "songdescriber", "csv", "jsonl", "parquet"]
 """The first two are CSV files whose columns are known."""
@@ -25,6 +39,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "songdescriber": ("caption", "caption_id", "track_id"),
 }
 _TAG_LIST = 20_000  # characters of a list literal, at most: the parser of Python takes much memory for much text
+NEEDS_PYARROW = "Parquet files need pyarrow: pip install 'reprompt-core[corpora]'"
 EXCERPT = 80  # characters of a rejected row that are shown
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -47,6 +62,46 @@ class Reject:
     line: int  # as in Row
     reason: str
     excerpt: str  # of the record, at most 80 printable characters
+
+
+class Place:
+    """How far a file is read. It is looked up when somebody asks: a row costs no more for it."""
+
+    def __init__(self) -> None:
+        self._whole = 0
+        self._read: Callable[[], int] = int
+        self._share = 0.0
+
+    def begin(self, whole: int, read: Callable[[], int]) -> None:
+        """The file has so many bytes or rows; `read` tells how many of them are read."""
+        self._whole, self._read = whole, read
+
+    def end(self) -> None:
+        """The file is read."""
+        self._whole, self._share = 0, 1.0
+
+    @property
+    def share(self) -> float:
+        """The share of the file that is read, 0..1; 0 while that cannot be told, as of a pipe."""
+        if self._whole:
+            with suppress(ValueError):  # an error closed the file: it stays where it was
+                self._share = min(1.0, self._read() / self._whole)
+        return self._share
+
+
+class Rows(Iterator[Row | Reject]):
+    """The rows of a file in its order; the file is closed when they end or go."""
+
+    def __init__(self, rows: Iterator[Row | Reject], place: Place) -> None:
+        self._rows, self._place = rows, place
+
+    def __next__(self) -> Row | Reject:
+        return next(self._rows)
+
+    @property
+    def share(self) -> float:
+        """The share of the file that is read, 0..1; 0 while that cannot be told, as of a pipe."""
+        return self._place.share
 
 
 class BadRow(Exception):

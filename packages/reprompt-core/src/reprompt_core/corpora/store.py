@@ -2,12 +2,10 @@
 
 import asyncio
 import csv
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +13,13 @@ import numpy as np
 import psycopg
 
 from ..database import CORPUS, Database, query
-from ..encoder import Encoder, Vectors
+from ..encoder import Encoder, TextEncoder, Vectors, on_device
 from ..errors import CorpusError
 from ..knowledge import Knowledge
+from .export import export_captions
 from .flags import flags_of
 from .partition import Entry, Partition, text_hash
-from .reading import Format, Reject, Row, read_rows
+from .reading import Format, Reject, Row, Rows, read_rows
 
 if TYPE_CHECKING:
     from ..pipeline import Pipeline
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Corpora", "Corpus", "Report"]
 
 _BATCH = 1024  # captions encoded and committed at once
+_STRETCH = 16 * _BATCH  # rows read, at most, until progress is told
 _NAME = 64
 _Connection = psycopg.AsyncConnection[Any]
 
@@ -56,6 +56,7 @@ class Report:
     flagged: int = 0  # of those added
     rejected: int = 0
     reasons: dict[str, int] | None = None  # of the rejected
+    share: float = 0.0  # of the file that is read, 0..1; 0 while that cannot be told, as of a pipe
 
 
 Progress = Callable[[Report], None]
@@ -69,13 +70,13 @@ class Corpora:
         CorpusError: no such corpus, one that is busy, or a file that cannot be read or written.
     """
 
-    def __init__(self, database: Database, encoder: Encoder, knowledge: Knowledge) -> None:
-        self._database, self._encoder, self._knowledge = database, encoder, knowledge
+    def __init__(self, database: Database, encoder: Encoder, knowledge: Knowledge, *, offline: bool = False) -> None:
+        self._database, self._encoder, self._knowledge, self._offline = database, encoder, knowledge, offline
 
     @classmethod
     def of(cls, pipeline: "Pipeline") -> "Corpora":
         """The corpora of an open pipeline's database."""
-        return cls(pipeline.database, pipeline.encoder, pipeline.knowledge)
+        return cls(pipeline.database, pipeline.encoder, pipeline.knowledge, offline=pipeline.settings.offline)
 
     async def add(
         self,
@@ -87,6 +88,7 @@ class Corpora:
         text: str | None = None,
         tags: str | None = None,
         vectors: str | None = None,
+        device: str | None = None,
         rejects: Path | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
@@ -100,9 +102,10 @@ class Corpora:
             name: of the corpus; letters, digits, - and _.
             license: as it is to be shown beside every caption.
             format, text, tags, vectors: see `read_rows`; given vectors must be of this encoder.
+            device: encode on this device of torch's (see `TorchEncoder`, and the errors it raises); None: here.
             rejects: a CSV for the rows that cannot be used, with line numbers and reasons.
             dry_run: only tell what would be added.
-            progress: called after every batch.
+            progress: called after every batch, and now and then where few captions are new.
         """
         _check_name(name)
         if not license.strip():
@@ -112,35 +115,37 @@ class Corpora:
         with _Rejects(rejects) as refused:
             if dry_run:
                 known = await self._known(name)
-                for batch in _batches(self._sift(rows, known, report, refused)):
+                for batch in _batches(rows, known, report, refused):
                     report.added += len(batch)
                     report.flagged += sum(flags_of(row.text, row.tags) != 0 for row, _ in batch)
                     if progress:
                         progress(report)
                 return report
             async with self._alone(name) as connection:
-                await self._load(connection, path, name, license, rows, report, refused, progress)
+                encoder = await asyncio.to_thread(on_device, self._encoder, device=device, offline=self._offline)
+                await self._load(connection, encoder, path, name, license, rows, report, refused, progress)
         return report
 
     async def _load(
         self,
         connection: _Connection,
+        encoder: TextEncoder,
         path: Path,
         name: str,
         license: str,
-        rows: Iterable[Row | Reject],
+        rows: Rows,
         report: Report,
         refused: "_Rejects",
         progress: Progress | None,
     ) -> None:
         found = await (await connection.execute(query("corpus"), {"name": name})).fetchone()
-        if found is not None and found[2] != self._encoder.fingerprint:
+        if found is not None and found[2] != encoder.fingerprint:
             raise CorpusError(
                 f"Corpus {name} was embedded with another encoder ({found[2]}): run `reprompt corpus reembed`."
             )
         if found is None:
             new = {
-                "name": name, "license": license.strip(), "encoder": self._encoder.fingerprint, "version": "",
+                "name": name, "license": license.strip(), "encoder": encoder.fingerprint, "version": "",
                 "source": path.name,
             }  # fmt: skip
             async with connection.transaction():
@@ -152,69 +157,52 @@ class Corpora:
             ready = bool(found[4])
         partition = Partition(connection, found[0])
         known = await partition.hashes()
-        batches = _batches(self._sift(rows, known, report, refused))
+        batches = _batches(rows, known, report, refused)
         if ready:  # what is added to a corpus that is searched appears all at once, too
             async with connection.transaction():
-                await self._copy(partition, batches, report, progress)
-                await partition.recount()
+                await self._copy(partition, encoder, batches, report, progress)
+                await partition.grown(dimensions=encoder.dimensions)
             return
-        await self._copy(partition, batches, report, progress)  # each batch is kept, whatever comes
+        await self._copy(partition, encoder, batches, report, progress)  # each batch is kept, whatever comes
         async with connection.transaction():
-            await partition.show(dimensions=self._encoder.dimensions)
+            await partition.show(dimensions=encoder.dimensions)
 
     async def _copy(
         self,
         partition: Partition,
+        encoder: TextEncoder,
         batches: Iterator[list[tuple[Row, bytes]]],
         report: Report,
         progress: Progress | None,
     ) -> None:
-        while batch := await asyncio.to_thread(next, batches, []):
-            entries = await asyncio.to_thread(self._entries, batch)
-            await partition.copy(entries)
-            report.added += len(entries)
-            report.flagged += sum(e.flags != 0 for e in entries)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            if batch:
+                entries = await asyncio.to_thread(self._entries, batch, encoder)
+                await partition.copy(entries)
+                report.added += len(entries)
+                report.flagged += sum(e.flags != 0 for e in entries)
             if progress:
                 progress(report)
 
-    def _entries(self, batch: list[tuple[Row, bytes]]) -> list[Entry]:
+    def _entries(self, batch: list[tuple[Row, bytes]], encoder: TextEncoder) -> list[Entry]:
         entries: list[Entry] = []
-        for (row, key), vector in zip(batch, self._vectors([row for row, _ in batch]), strict=True):
+        for (row, key), vector in zip(batch, self._vectors([row for row, _ in batch], encoder), strict=True):
             genres, instruments = self._knowledge.music_in(row.text)
             flags = int(flags_of(row.text, row.tags))
             entries.append(Entry(row.text, key, flags, genres, instruments, vector))
         return entries
 
-    def _vectors(self, rows: list[Row]) -> Vectors:
+    def _vectors(self, rows: list[Row], encoder: TextEncoder) -> Vectors:
         """The vectors of the rows: those that the file gives, else encoded."""
         if all(row.vector is not None for row in rows):
             given = np.stack([row.vector for row in rows if row.vector is not None])
-            if given.shape[1] != self._encoder.dimensions:
+            if given.shape[1] != encoder.dimensions:
                 raise CorpusError(
-                    f"The vectors have {given.shape[1]} dimensions, the encoder {self._encoder.model} has "
-                    f"{self._encoder.dimensions}."
+                    f"The vectors have {given.shape[1]} dimensions, the encoder {encoder.model} has "
+                    f"{encoder.dimensions}."
                 )
             return given / np.maximum(np.linalg.norm(given, axis=1, keepdims=True), 1e-12)
-        return self._encoder.encode([row.text for row in rows])[0]
-
-    def _sift(
-        self, rows: Iterable[Row | Reject], known: set[bytes], report: Report, refused: "_Rejects"
-    ) -> Iterator[tuple[Row, bytes]]:
-        """The rows that are new; the others are counted, and those in bad shape written down."""
-        for row in rows:
-            report.read += 1
-            if isinstance(row, Reject):
-                report.rejected += 1
-                assert report.reasons is not None
-                report.reasons[row.reason] = report.reasons.get(row.reason, 0) + 1
-                refused.write(row)
-                continue
-            key = text_hash(row.text)
-            if key in known:
-                report.known += 1
-                continue
-            known.add(key)
-            yield row, key
+        return encoder.encode([row.text for row in rows])[0]
 
     async def _known(self, name: str) -> set[bytes]:
         async with self._database.connection() as connection:
@@ -246,46 +234,23 @@ class Corpora:
             raise CorpusError(await self._unknown(name))
 
     async def export(self, name: str, path: Path) -> int:
-        """Writes the captions of a corpus as CSV or JSONL, by the path's ending; the number of captions."""
+        """Writes the captions of a corpus as CSV, JSONL or Parquet, by the path's ending; the number of captions.
+
+        Parquet has the vectors, too: such a file can be added with `vectors="vector"`, without encoding.
+        """
         found = await self._database.fetch("corpus", name=name)
         if not found:
             raise CorpusError(await self._unknown(name))
-        if path.suffix not in {".csv", ".jsonl"}:
-            raise CorpusError(f"{path.name}: the file's name must end in .csv or .jsonl.")
-        part, count = path.with_name(path.name + ".part"), 0
-        try:
-            with part.open("w", encoding="utf-8", newline="") as f:
-                table = csv.writer(f) if path.suffix == ".csv" else None
-                if table:
-                    table.writerow(("text", "flags", "genres", "instruments"))
-                async for text, flags, genres, instruments in self._all(found[0][0]):
-                    if table:
-                        table.writerow((text, flags, "|".join(genres), "|".join(instruments)))
-                    else:
-                        row = {"text": text, "flags": flags, "genres": genres, "instruments": instruments}
-                        f.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    count += 1
-            part.replace(path)
-        except OSError as e:
-            raise CorpusError(f"{path} cannot be written: {e.strerror or e}.") from e
-        finally:
-            with suppress(OSError):
-                part.unlink()
-        return count
-
-    async def _all(self, corpus_id: int) -> AsyncIterator[tuple[Any, ...]]:
-        async with (
-            self._database.connection() as connection,
-            connection.transaction(),
-            connection.cursor("export") as cursor,  # of the server: the rows come as they are read
-        ):
-            await cursor.execute(query("some_captions"), {"id": corpus_id, "limit": None})
-            async for row in cursor:
-                yield row
+        return await export_captions(self._database, found[0][0], path)
 
     @asynccontextmanager
     async def _alone(self, name: str) -> AsyncGenerator[_Connection]:
         """A connection that alone may change this corpus."""
+        if not self._database.prepare:  # a lock of a session would be another session's a moment later
+            raise CorpusError(
+                "Corpora are changed over a direct connection to PostgreSQL: set REPROMPT_DATABASE_URL to the server "
+                "itself, not the pooler, and leave REPROMPT_DATABASE_PREPARE away."
+            )
         async with self._database.connection() as connection:
             locked = await (await connection.execute(query("lock_corpus"), {"name": name})).fetchone()
             if not (locked and locked[0]):
@@ -329,9 +294,30 @@ class _Rejects:
             raise CorpusError(f"{self._path} cannot be written: {e.strerror or e}.") from e
 
 
-def _batches(rows: Iterator[tuple[Row, bytes]]) -> Iterator[list[tuple[Row, bytes]]]:
-    while batch := list(islice(rows, _BATCH)):
-        yield batch
+def _batches(rows: Rows, known: set[bytes], report: Report, refused: _Rejects) -> Iterator[list[tuple[Row, bytes]]]:
+    """The rows that are new; the others are counted, and those in bad shape written down.
+
+    A batch is short, or empty, at the end and where few rows are new.
+    """
+    batch: list[tuple[Row, bytes]] = []
+    for row in rows:
+        report.read += 1
+        if isinstance(row, Reject):
+            report.rejected += 1
+            assert report.reasons is not None
+            report.reasons[row.reason] = report.reasons.get(row.reason, 0) + 1
+            refused.write(row)
+        elif (key := text_hash(row.text)) in known:
+            report.known += 1
+        else:
+            known.add(key)
+            batch.append((row, key))
+        if len(batch) == _BATCH or report.read % _STRETCH == 0:
+            report.share = rows.share
+            yield batch
+            batch = []
+    report.share = rows.share
+    yield batch
 
 
 def _check_name(name: str) -> None:

@@ -45,6 +45,9 @@ UPDATE reprompt.corpora
 SET ready = true, captions = (SELECT count(*) FROM reprompt.captions c WHERE c.corpus_id = %(id)s)
 WHERE id = %(id)s;
 
+-- name: shown_corpora
+SELECT name, license FROM reprompt.corpora WHERE ready ORDER BY name;
+
 -- name: lock_corpus
 -- One process changes a corpus at a time; held until the connection closes.
 SELECT pg_try_advisory_lock(hashtext('reprompt.corpus'), hashtext(%(name)s));
@@ -64,6 +67,9 @@ FROM reprompt.corpora k ORDER BY k.name;
 
 -- name: some_captions
 SELECT text, flags, genres, instruments FROM reprompt.captions WHERE corpus_id = %(id)s ORDER BY id LIMIT %(limit)s;
+
+-- name: captions_with_vectors
+SELECT text, flags, genres, instruments, embedding FROM reprompt.captions WHERE corpus_id = %(id)s ORDER BY id;
 
 -- name: count_captions
 SELECT k.name, k.license, k.encoder, count(c.id)
@@ -89,12 +95,19 @@ UPDATE reprompt.corpora SET encoder = %(encoder)s;
 -- name: near_captions
 -- The captions nearest to a vector, and those that share words with a text, with both measures for each of them.
 -- Of the words the rarest are looked up first, for as long as all captions that hold them are few enough to rank.
-WITH words AS MATERIALIZED (
-    SELECT word, ln(1 + (SELECT sum(captions) FROM reprompt.corpora WHERE ready)::float8 / sum(w.captions)) AS weight,
-           sum(w.captions) AS captions, quote_literal(word)::tsquery AS query
-    FROM unnest(tsvector_to_array(to_tsvector('english', %(text)s))) AS t(word)
-    JOIN reprompt.caption_words w USING (word) JOIN reprompt.corpora k ON k.id = w.corpus_id AND k.ready
-    GROUP BY word
+-- Corpora are taken one by one, so that one that is not asked for costs nothing.
+WITH shown AS MATERIALIZED (
+    SELECT id, name, license, captions FROM reprompt.corpora
+    WHERE ready AND (%(corpora)s::text[] IS NULL OR name = ANY(%(corpora)s::text[]))
+      AND (%(licenses)s::text[] IS NULL OR license = ANY(%(licenses)s::text[]))
+),
+words AS MATERIALIZED (
+    SELECT word, ln(1 + (SELECT sum(captions) FROM shown)::float8 / w.captions) AS weight, w.captions,
+           quote_literal(word)::tsquery AS query
+    FROM unnest(tsvector_to_array(to_tsvector('english', %(text)s))) AS t(word),
+         LATERAL (SELECT sum(n.captions) AS captions FROM reprompt.caption_words n
+                  WHERE n.word = t.word AND n.corpus_id IN (SELECT id FROM shown)) w
+    WHERE w.captions > 0
 ),
 rarest AS MATERIALIZED (
     SELECT weight, query
@@ -102,23 +115,30 @@ rarest AS MATERIALIZED (
     WHERE reach <= %(reach)s
 ),
 by_text AS MATERIALIZED (
-    SELECT c.corpus_id, c.id
-    FROM rarest r JOIN reprompt.captions c ON c.search @@ r.query
-    WHERE c.flags = 0
-    GROUP BY c.corpus_id, c.id
-    ORDER BY sum(r.weight) DESC, c.id LIMIT %(limit)s
+    SELECT k.id AS corpus_id, c.id
+    FROM shown k, LATERAL (
+        SELECT c.id, sum(r.weight) AS weight
+        FROM rarest r JOIN reprompt.captions c ON c.search @@ r.query
+        WHERE c.corpus_id = k.id AND (c.flags = 0 OR %(flagged)s)
+        GROUP BY c.id ORDER BY weight DESC, c.id LIMIT %(limit)s) c
+    ORDER BY c.weight DESC, c.id LIMIT %(limit)s
 ),
 by_vector AS MATERIALIZED (
-    SELECT c.corpus_id, c.id
-    FROM reprompt.captions c
-    WHERE c.flags = 0
-    ORDER BY c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(limit)s
+    SELECT k.id AS corpus_id, c.id
+    FROM shown k, LATERAL (
+        (SELECT c.id, c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) AS distance
+         FROM reprompt.captions c WHERE c.corpus_id = k.id AND c.flags = 0 ORDER BY distance LIMIT %(limit)s)
+        UNION ALL
+        (SELECT c.id, c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) AS distance
+         FROM reprompt.captions c WHERE %(flagged)s AND c.corpus_id = k.id AND c.flags <> 0
+         ORDER BY distance LIMIT %(limit)s)) c
+    ORDER BY c.distance LIMIT %(limit)s
 ),
 found AS (SELECT * FROM by_text UNION SELECT * FROM by_vector)
-SELECT c.text, k.name, 1 - (c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})), c.genres, c.instruments,
-       c.embedding,
+SELECT c.text, k.name, k.license, c.genres, c.instruments, c.embedding,
+       1 - (c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})),
        coalesce((SELECT sum(w.weight) FROM words w WHERE c.search @@ w.query) / (SELECT sum(weight) FROM words), 0)
-FROM found JOIN reprompt.captions c USING (corpus_id, id) JOIN reprompt.corpora k ON k.id = c.corpus_id;
+FROM found JOIN reprompt.captions c USING (corpus_id, id) JOIN shown k ON k.id = c.corpus_id;
 
 -- name: own_concepts
 -- The concepts that a team brought.
