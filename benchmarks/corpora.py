@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -226,11 +227,16 @@ def main() -> None:
         Path(folder).chmod(0o755)
         os.environ["REPROMPT_DATA_DIR"] = f"{folder}/data"
         encoder = Encoder(find_bundle(Settings()), threads=2)
-        loader_memory(data, scratch, most, rows)
-        asyncio.run(encoding(data, scratch, rows))
-        asyncio.run(known_items(data, encoder, rows))
-        for count in (size for size in SIZES if size <= most):
-            asyncio.run(at_size(data, scratch, count, encoder, rows))
+        for phase in (
+            lambda: loader_memory(data, scratch, most, rows),
+            lambda: asyncio.run(encoding(data, scratch, rows)),
+            lambda: asyncio.run(known_items(data, encoder, rows)),
+            *(partial(asyncio.run, at_size(data, scratch, n, encoder, rows)) for n in SIZES if n <= most),
+        ):
+            before = len(rows)
+            phase()
+            for row in rows[before:]:  # it takes an hour: what is known is shown
+                print(*row, sep="  ", file=sys.stderr, flush=True)
         embedded.stop(Path(folder) / "data")
     report("corpora", rows, "corpora.json")
 

@@ -9,6 +9,7 @@ __all__ = [
     "Brief",
     "Candidate",
     "Caption",
+    "CaptionFilter",
     "Descriptor",
     "Emotion",
     "Mention",
