@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .config import GenerationRequest, ModelConfig
-    from .engine import Engine, Job, Take
+    from .engine import Engine
     from .errors import AudioError, CapacityError, CheckpointError, GenerationError, GpuError, RequestError
+    from .job import Job, Take
 
 __all__ = [
     "AudioError",
@@ -23,7 +24,8 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(["Engine", "Job", "Take"], "engine"),
+    "Engine": "engine",
+    **dict.fromkeys(["Job", "Take"], "job"),
     **dict.fromkeys(["GenerationRequest", "ModelConfig"], "config"),
 }
 

@@ -1,0 +1,389 @@
+"""The engine: requests in, music out. One thread runs the batch; any number of threads may ask.
+
+engine = Engine.load("facebook/musicgen-small")
+for take in engine.generate([GenerationRequest(prompt="slow strings", seconds=10, seed=1, takes=2)]):
+    take.write(f"{take.number}.wav")
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import weights
+from .batch import Batch
+from .batch import Sequence as Row
+from .codec import Codec
+from .config import GenerationRequest
+from .errors import CapacityError, GenerationError, GpuError, RequestError
+from .job import Job, Samples, Stream, Take
+from .model import Decoder
+from .placement import check_memory, device_of, dtype_of
+from .quantization import Quantization
+from .sampling import stream_key
+from .weights import Checkpoint
+
+__all__ = ["Engine", "Job", "Take"]
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+_LONGEST_TEXT = 512  # tokens
+_WINDOW_S = 30  # of music that MusicGen was trained to look at
+_STRIDE_S = 18  # by which a longer piece advances (audiocraft's extend_stride)
+_CHUNK_S = 0.5  # of audio in a chunk of a stream
+_FIRST_CHUNK_S = 0.2
+
+
+class Engine:
+    """MusicGen, loaded. Build with `Engine.load` or `Engine.from_transformers`; close it, or use `with`.
+
+    Args:
+        checkpoint: the model.
+        device: auto, cpu or cuda (cuda:1, ...).
+        dtype: auto, float32, bfloat16 or float16. auto: bfloat16 on a GPU, float32 on a CPU.
+        quantize: int8 or int4 weights, on a CPU.
+        slots: sequences at once.
+
+    Raises:
+        CapacityError: it does not fit; says how many slots would.
+        RequestError: an option that is unknown, or not for this device.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        quantize: Quantization | None = None,
+        slots: int = 4,
+    ) -> None:
+        if slots < 1:
+            raise RequestError(f"slots is {slots}: give 1 or more.")
+        if quantize not in {None, *get_args(Quantization)}:
+            raise RequestError(f"quantize is {quantize!r}: int8, int4, or nothing.")
+        self.name, self.revision, self.config = checkpoint.name, checkpoint.revision, checkpoint.config
+        self.device = device_of(device)
+        self.dtype = dtype_of(dtype, self.device, quantize)
+        rate = self.config.frame_rate
+        window = min(_WINDOW_S * rate, self.config.max_positions - max(self.config.delays))
+        text = _LONGEST_TEXT
+        check_memory(self.config, slots, window + max(self.config.delays), text, self.dtype, self.device)
+        self._tokenizer = checkpoint.tokenizer
+        # T5 overflows in half precision, and runs once for a request
+        self._text_encoder = checkpoint.text_encoder.to(self.device, torch.float32)
+        self._codec = Codec(checkpoint.codec.to(self.device, torch.float32), channels=self.config.channels)
+        self.decoder = Decoder(self.config, checkpoint.decoder, dtype=self.dtype, device=self.device, quantize=quantize)
+        stride = max(1, window * _STRIDE_S // _WINDOW_S)
+        self._batch = Batch(self.decoder, slots=slots, window=window, stride=stride, text=text)
+        self._waiting: deque[Job] = deque()
+        self._running: dict[int, Job] = {}  # by the id of their row
+        self._changed = threading.Condition()
+        self._closed = False
+        self._decoding = ThreadPoolExecutor(1, "reprompt-gpu-decode")
+        self._thread = threading.Thread(target=self._run, name="reprompt-gpu", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        offline: bool = False,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        quantize: Quantization | None = None,
+        slots: int = 4,
+    ) -> Self:
+        """The engine of a MusicGen checkpoint: a folder, or an id of the hub.
+
+        Raises:
+            CheckpointError: not a MusicGen checkpoint; says what is missing or wrong.
+        """
+        checkpoint = weights.load(source, revision=revision, offline=offline)
+        return cls(checkpoint, device=device, dtype=dtype, quantize=quantize, slots=slots)
+
+    @classmethod
+    def from_transformers(
+        cls,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        quantize: Quantization | None = None,
+        slots: int = 4,
+    ) -> Self:
+        """The engine of a MusicgenForConditionalGeneration in memory; without a tokenizer it takes ids alone."""
+        checkpoint = weights.from_transformers(model, tokenizer)
+        return cls(checkpoint, device=device, dtype=dtype, quantize=quantize, slots=slots)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends everything under way; jobs that are not done raise."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+        self._decoding.shutdown()
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second of the audio."""
+        return self.config.sample_rate
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Take]:
+        """Every take of every request, in their order.
+
+        Raises:
+            RequestError: no list of requests, or a text that is too long.
+            GpuError: a take could not be made; the others are ended.
+        """
+        if isinstance(requests, (str, GenerationRequest)) or not all(
+            isinstance(r, GenerationRequest) for r in requests
+        ):
+            raise RequestError("generate takes a list of GenerationRequest, such as [GenerationRequest(prompt=...)].")
+        jobs = [job for request in requests for job in self.submit(request)]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
+
+    def stream(self, request: GenerationRequest) -> Iterator[Samples]:
+        """The audio of a request of one take, [channels, n] at a time, as it is made.
+
+        Raises:
+            RequestError: more than one take, or a text that is too long.
+            GpuError: it ended early.
+        """
+        if request.takes != 1:
+            raise RequestError(f"takes is {request.takes}: a stream has one take.")
+        (job,) = self.submit(request, stream=True)
+        try:
+            yield from job.chunks()
+        finally:
+            job.cancel()
+
+    def submit(self, request: GenerationRequest, *, stream: bool = False) -> list[Job]:
+        """Puts a request into the queue: one job for each take, which run side by side.
+
+        Raises:
+            RequestError: the text is too long for the model, or there is no tokenizer.
+            GenerationError: the engine is closed.
+        """
+        text = self._text(request.prompt)
+        frames = max(1, round(request.seconds * self.config.frame_rate))
+        jobs: list[Job] = []
+        for take in range(request.takes):
+            row = Row(
+                text, frames, stream_key(request.seed, take), request.guidance, request.temperature, request.top_k,
+                request.top_p,
+            )  # fmt: skip
+            jobs.append(Job(request, take, row))
+            if stream:
+                jobs[-1].stream = Stream(due=ceil(_FIRST_CHUNK_S * self.config.frame_rate))
+        self._enqueue(jobs)
+        return jobs
+
+    def generate_codes(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        frames: int,
+        greedy: bool = True,
+        guidance: float = 3.0,
+        temperature: float = 1.0,
+        top_k: int = 250,
+        top_p: float = 0.0,
+        seed: int = 0,
+    ) -> Tensor:
+        """Codes [batch, codebooks, frames] of texts that are tokens already.
+
+        Args:
+            input_ids: [batch, tokens] int64.
+            attention_mask: [batch, tokens], 0 for padding; None: no padding.
+            frames: of each sequence.
+            greedy: always take the likeliest code; else draw, sequence i with seed + i.
+            guidance, temperature, top_k, top_p: as in GenerationRequest.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if frames < 1 or input_ids.ndim != 2 or mask.shape != input_ids.shape:
+            raise RequestError(
+                f"input_ids {list(input_ids.shape)}, mask {list(mask.shape)}, {frames} frames: give "
+                "[batch, tokens] twice, and 1 frame or more."
+            )
+        request = GenerationRequest(
+            prompt="given as tokens", guidance=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
+        )
+        jobs: list[Job] = []
+        for i, (ids, there) in enumerate(zip(input_ids, mask.bool(), strict=True)):
+            row = Row(
+                self._read(ids[there]), frames, stream_key(seed + i, 0), guidance, temperature, top_k, top_p, greedy
+            )
+            jobs.append(Job(request, i, row, decoded=False))
+        self._enqueue(jobs)
+        return torch.stack([torch.from_numpy(job.result().codes) for job in jobs])
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Audio [batch, channels, n] float32 of codes [batch, codebooks, frames]."""
+        return self._codec.decode(codes.to(self.device)).cpu()
+
+    def _text(self, prompt: str) -> Tensor:
+        if self._tokenizer is None:
+            raise RequestError("The engine was made without a tokenizer: give one, or call generate_codes with ids.")
+        return self._read(torch.tensor(self._tokenizer(prompt)["input_ids"]))
+
+    @torch.inference_mode()
+    def _read(self, ids: Tensor) -> Tensor:
+        """[tokens, text_hidden] of a text's tokens [tokens]."""
+        if not 1 <= len(ids) <= _LONGEST_TEXT:
+            raise RequestError(f"The text has {len(ids)} tokens: give 1 to {_LONGEST_TEXT}.")
+        return self._text_encoder(input_ids=ids[None].to(self.device)).last_hidden_state[0]
+
+    def _enqueue(self, jobs: Sequence[Job]) -> None:
+        with self._changed:
+            if self._closed:
+                raise GenerationError("The engine is closed.")
+            self._waiting.extend(jobs)
+            self._changed.notify()
+
+    # -- the thread that runs the batch ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
+                if self._closed:
+                    left = [*self._waiting, *self._running.values()]
+                    break
+                joining = [self._waiting.popleft() for _ in range(min(self._batch.free, len(self._waiting)))]
+            for job in joining:
+                self._join(job)
+            if self._running:
+                self._step()
+        for job in left:
+            _fail(job, GenerationError("The engine was closed before this was done."))
+
+    def _join(self, job: Job) -> None:
+        if job.cancelled:
+            _fail(job, GenerationError("It was cancelled."))
+            return
+        try:
+            self._batch.join(job.row)
+        except Exception as e:
+            _fail(job, _told(e))
+            return
+        self._running[id(job.row)] = job
+
+    def _step(self) -> None:
+        for job in [j for j in self._running.values() if j.cancelled]:
+            self._leave(job)
+            _fail(job, GenerationError("It was cancelled."))
+        if not self._running:
+            return
+        try:
+            finished = self._batch.step()
+        except Exception as e:  # what broke the step may be in any of them
+            for job in list(self._running.values()):
+                self._leave(job)
+                _fail(job, _told(e))
+            return
+        for job in list(self._running.values()):
+            job.ready = self._batch.ready(job.row)
+            last = job.row in finished
+            try:
+                if job.stream is not None and (last or job.ready >= job.stream.due):
+                    self._batch.collect(job.row)
+                    self._send(job, last=last)
+            except GpuError as e:
+                self._leave(job)
+                _fail(job, e)
+                continue
+            if last:
+                self._leave(job)
+                self._decoding.submit(self._finish, job)
+
+    def _leave(self, job: Job) -> None:
+        del self._running[id(job.row)]
+        self._batch.leave(job.row)
+
+    def _send(self, job: Job, *, last: bool) -> None:
+        """Hands the new codes of a stream to the thread that decodes."""
+        stream = job.stream
+        assert stream is not None
+        codes = job.row.codes[:, stream.sent : job.row.done].clone()
+        stream.sent = job.row.done
+        stream.due = min(stream.sent + ceil(_CHUNK_S * self.config.frame_rate), job.frames)
+        self._decoding.submit(self._decode_chunk, job, codes)
+
+    def _decode_chunk(self, job: Job, codes: Tensor) -> None:
+        stream = job.stream
+        assert stream is not None
+        try:
+            with torch.inference_mode():
+                stream.codec = stream.codec or self._codec.stream()
+                samples = stream.codec.push(codes.to(self.device)).cpu().numpy()
+            if samples.shape[1]:
+                stream.chunks.put(samples)
+        except Exception as e:
+            job.cancelled = True
+            _fail(job, _told(e))
+
+    def _finish(self, job: Job) -> None:
+        """Decodes what is complete. (On the thread that decodes.)"""
+        if job.done:
+            return
+        try:
+            codes = job.row.codes
+            with torch.inference_mode():
+                if job.stream is not None:
+                    assert job.stream.codec is not None
+                    job.stream.chunks.put(job.stream.codec.finish().cpu().numpy())
+                samples = np.zeros((self.config.channels, 0), np.float32)
+                if job.decoded and job.stream is None:
+                    samples = self.decode(codes[None])[0].numpy()
+            take = Take(job.request, job.number, codes.numpy(), samples, self.config.sample_rate)
+        except Exception as e:
+            _fail(job, _told(e))
+            return
+        job.future.set_result(take)
+        if job.stream is not None:
+            job.stream.chunks.put(None)
+
+
+def _fail(job: Job, error: GpuError) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)
+    if job.stream is not None:
+        job.stream.chunks.put(None)
+
+
+def _told(e: Exception) -> GpuError:
+    """An error of ours for one of the libraries."""
+    if isinstance(e, GpuError):
+        return e
+    if isinstance(e, (torch.OutOfMemoryError, MemoryError)):
+        return CapacityError(
+            "There is not enough memory for this request: ask for fewer seconds, or load with fewer slots."
+        )
+    return GenerationError(f"The music could not be made ({type(e).__name__}: {e}).")

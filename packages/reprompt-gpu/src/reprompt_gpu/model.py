@@ -1,0 +1,279 @@
+"""The MusicGen decoder: embeddings, layers, heads, over a cache that is allocated once.
+
+Shapes: B sequences, R rows (with guidance two of each sequence: with the text, and without), T positions, H hidden,
+K codebooks, V entries. The residual stream is float32 in every dtype: half precision overflows there.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from .config import ModelConfig
+from .quantization import Linear, Quantization, linear
+
+__all__ = ["Cache", "Decoder", "Span", "Spans"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    self_norm: _Norm
+    qkv: Linear
+    self_out: Linear
+    cross_norm: _Norm
+    cross_q: Linear
+    cross_kv: Linear
+    cross_out: Linear
+    ffn_norm: _Norm
+    fc1: Linear
+    fc2: Linear
+
+
+class Span(NamedTuple):
+    """Slots that look at as many keys."""
+
+    start: int  # the first slot
+    stop: int  # the one after the last
+    length: int  # keys
+    mask: Tensor | None = None  # [slots, length] True where a key may be seen; None: all of them
+
+
+Spans = Sequence[Span]
+
+
+class Cache:
+    """Keys and values of all slots: of what was generated, and of the text. A slot has two rows, the second unguided.
+
+    Args:
+        config: of the model.
+        slots: sequences at once.
+        positions: steps of the longest sequence.
+        text: tokens of the longest text.
+        dtype, device: of the tensors.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, slots: int, positions: int, text: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        c = config
+        options = {"dtype": dtype, "device": device}
+        self.slots, self.positions, self.text = slots, positions, text
+        # [layers, 2 * slots, heads, positions, head_dim]
+        self.keys = torch.zeros(c.layers, 2 * slots, c.heads, positions, c.head_dim, **options)
+        self.values = torch.zeros_like(self.keys)
+        # [layers, slots, heads, text, head_dim]
+        self.text_keys = torch.zeros(c.layers, slots, c.heads, text, c.head_dim, **options)
+        self.text_values = torch.zeros_like(self.text_keys)
+
+    @staticmethod
+    def nbytes(config: ModelConfig, *, slots: int, positions: int, text: int, dtype: torch.dtype) -> int:
+        """Bytes that such a cache takes."""
+        return 2 * config.layers * slots * config.hidden * (2 * positions + text) * dtype.itemsize
+
+    def move(self, source: int, target: int, *, positions: int, text: int) -> None:
+        """Puts one slot's content into another: what is in use stays at the front."""
+        for part in (self.keys, self.values):
+            part[:, 2 * target : 2 * target + 2, :, :positions] = part[:, 2 * source : 2 * source + 2, :, :positions]
+        for part in (self.text_keys, self.text_values):
+            part[:, target, :, :text] = part[:, source, :, :text]
+
+
+class Decoder:
+    """The decoder of a checkpoint, for inference.
+
+    Args:
+        config: its shape.
+        weights: its tensors by the names of Hugging Face checkpoints.
+        dtype: of dense weights and activations; the residual stream is always float32.
+        device: where it lives.
+        quantize: weights of fewer bits, on a CPU.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        quantize: Quantization | None = None,
+    ) -> None:
+        self.config, self.dtype, self.device = config, dtype, torch.device(device)
+
+        def full(name: str) -> Tensor:
+            return weights[name].to(self.device, torch.float32)
+
+        def norm(name: str) -> _Norm:
+            return _Norm(full(f"{name}.weight"), full(f"{name}.bias"))
+
+        def fused(*names: str) -> Linear:
+            parts = [weights[f"{n}.weight"].to(self.device) for n in names]
+            return linear(torch.cat(parts) if len(parts) > 1 else parts[0], dtype=dtype, quantize=quantize)
+
+        def layer(at: str) -> _Layer:
+            own, text = f"{at}.self_attn", f"{at}.encoder_attn"
+            return _Layer(
+                self_norm=norm(f"{at}.self_attn_layer_norm"),
+                qkv=fused(f"{own}.q_proj", f"{own}.k_proj", f"{own}.v_proj"),
+                self_out=fused(f"{own}.out_proj"),
+                cross_norm=norm(f"{at}.encoder_attn_layer_norm"),
+                cross_q=fused(f"{text}.q_proj"),
+                cross_kv=fused(f"{text}.k_proj", f"{text}.v_proj"),
+                cross_out=fused(f"{text}.out_proj"),
+                ffn_norm=norm(f"{at}.final_layer_norm"),
+                fc1=fused(f"{at}.fc1"),
+                fc2=fused(f"{at}.fc2"),
+            )
+
+        root = "model.decoder"
+        tables = [full(f"{root}.embed_tokens.{k}.weight") for k in range(config.codebooks)]
+        self._entries = len(tables[0])  # vocabulary and the start token
+        self._embeddings = torch.cat(tables)  # [K * entries, H]
+        self._offsets = torch.arange(config.codebooks, device=self.device) * self._entries
+        self._layers = [layer(f"{root}.layers.{i}") for i in range(config.layers)]
+        self._norm = norm(f"{root}.layer_norm")
+        self._heads = fused(*(f"lm_heads.{k}" for k in range(config.codebooks)))
+        self._activation = ACT2FN[config.activation]
+        self._text_projection: tuple[Tensor, Tensor] | None = None
+        if "enc_to_dec_proj.weight" in weights:
+            self._text_projection = full("enc_to_dec_proj.weight"), full("enc_to_dec_proj.bias")
+        self._positions = _sinusoids(config.max_positions, config.hidden).to(self.device)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights that one step reads; what is computed once for a text is not among them."""
+        each = (n for y in self._layers for n in (y.qkv, y.self_out, y.cross_q, y.cross_out, y.fc1, y.fc2))
+        return sum(n.nbytes for n in each) + self._heads.nbytes
+
+    def new_cache(self, *, slots: int, positions: int, text: int) -> Cache:
+        """A cache for this decoder."""
+        if positions > len(self._positions):
+            self._positions = _sinusoids(positions, self.config.hidden).to(self.device)
+        return Cache(self.config, slots=slots, positions=positions, text=text, dtype=self.dtype, device=self.device)
+
+    def read_text(self, states: Tensor, cache: Cache, slot: int) -> None:
+        """Keys and values of a text, once for a sequence.
+
+        Args:
+            states: [tokens, text_hidden] of the text encoder, without padding.
+            cache: where they go.
+            slot: whose they are.
+        """
+        x = states.to(self.device, torch.float32)
+        if self._text_projection is not None:
+            x = F.linear(x, *self._text_projection)
+        n, c = len(x), self.config
+        for i, layer in enumerate(self._layers):
+            keys, values = layer.cross_kv(x).view(n, 2, c.heads, c.head_dim).permute(1, 2, 0, 3)  # [heads, n, head_dim]
+            cache.text_keys[i, slot, :, :n] = keys
+            cache.text_values[i, slot, :, :n] = values
+
+    def step(
+        self, tokens: Tensor, positions: Tensor, cache: Cache, *, guided: bool, spans: Spans, text_spans: Spans
+    ) -> Tensor:
+        """Logits of the next tokens of the first B slots.
+
+        Args:
+            tokens: [B, K] of the step before; the start token where a codebook has none yet.
+            positions: [B] of these tokens, counted from 0.
+            cache: keys and values so far; those of this step are added.
+            guided: compute the rows without text, too.
+            spans: which keys each slot looks at; together they cover the B slots in order.
+            text_spans: which keys of the text.
+
+        Returns:
+            [2, B, K, V] float32 with and without the text, or [1, B, K, V].
+        """
+        c, b = self.config, len(tokens)
+        each = 2 if guided else 1
+        x = F.embedding(tokens + self._offsets, self._embeddings).sum(1)  # [B, H]
+        x = x + self._positions[positions]
+        x = x.repeat_interleave(each, 0) if guided else x  # [R, H]
+        rows = slice(0, 2 * b, 3 - each)  # of the cache: both of each slot, or the first
+        at = positions.repeat_interleave(each)
+        index = torch.arange(each * b, device=self.device)
+        for i, layer in enumerate(self._layers):
+            q, k, v = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, 3, c.heads, c.head_dim).unbind(1)
+            keys, values = cache.keys[i, rows], cache.values[i, rows]  # [R, heads, positions, head_dim]
+            keys[index, :, at] = k
+            values[index, :, at] = v
+            seen = _attend(q[:, :, None], keys, values, spans, each=each)
+            x = x + layer.self_out(seen.reshape(-1, c.hidden))
+            # a row without text attends to zeros, which adds nothing
+            told = x[::each]
+            q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(b, c.heads, 1, c.head_dim)
+            seen = _attend(q, cache.text_keys[i], cache.text_values[i], text_spans, each=1)
+            told += layer.cross_out(seen.reshape(b, c.hidden))
+            x = x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
+        logits = self._heads(self._norm(x)).float()  # [R, K * V]
+        return logits.view(b, each, c.codebooks, -1).transpose(0, 1)
+
+    def prefill(self, tokens: Tensor, cache: Cache, slot: int, *, guided: bool, text_length: int) -> None:
+        """Keys and values of tokens that are known, all at once.
+
+        Args:
+            tokens: [T, K] from position 0.
+            cache: where they go.
+            slot: whose they are.
+            guided: for the row without text, too.
+            text_length: tokens of the slot's text.
+        """
+        c, t = self.config, len(tokens)
+        x = F.embedding(tokens + self._offsets, self._embeddings).sum(1) + self._positions[:t]  # [T, H]
+        x = x.expand(2 if guided else 1, -1, -1).clone()  # [R, T, H]
+        rows = slice(2 * slot, 2 * slot + len(x))
+        for i, layer in enumerate(self._layers):
+            qkv = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, t, 3, c.heads, c.head_dim)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [R, heads, T, head_dim]
+            cache.keys[i, rows, :, :t] = k
+            cache.values[i, rows, :, :t] = v
+            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + layer.self_out(seen.transpose(1, 2).reshape(-1, t, c.hidden))
+            told = x[:1]
+            q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(1, t, c.heads, c.head_dim).transpose(1, 2)
+            keys, values = (p[i, slot : slot + 1, :, :text_length] for p in (cache.text_keys, cache.text_values))
+            seen = F.scaled_dot_product_attention(q, keys, values)
+            told += layer.cross_out(seen.transpose(1, 2).reshape(1, t, c.hidden))
+            x = x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
+
+
+def _attend(q: Tensor, keys: Tensor, values: Tensor, spans: Spans, *, each: int) -> Tensor:
+    """Attention of one position.
+
+    Args:
+        q: [R, heads, 1, head_dim].
+        keys, values: [R or more, heads, positions, head_dim].
+        spans: the slots, in order.
+        each: rows of a slot.
+    """
+    parts: list[Tensor] = []
+    for start, stop, length, mask in spans:
+        rows = slice(start * each, stop * each)
+        if mask is not None:
+            mask = mask.repeat_interleave(each, 0)[:, None, None]
+        seen = F.scaled_dot_product_attention(q[rows], keys[rows, :, :length], values[rows, :, :length], attn_mask=mask)
+        parts.append(seen)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _sinusoids(positions: int, hidden: int) -> Tensor:
+    """[positions, hidden] sinusoidal embeddings, cosines first (tensor2tensor's form, as in the reference)."""
+    half = hidden // 2
+    frequencies = torch.exp(torch.arange(half).float() * -(math.log(10000) / (half - 1)))
+    angles = torch.arange(positions).float()[:, None] * frequencies
+    table = torch.cat([angles.cos(), angles.sin()], 1)
+    return F.pad(table, (0, hidden % 2))

@@ -1,0 +1,118 @@
+"""Linear layers without bias: dense, and with weights of 8 or 4 bits for a CPU.
+
+Every one of them computes a row of its input the same whatever rows stand beside it, as far as the kernels beneath
+allow: a request's music must not depend on its neighbours in the batch.
+"""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import RequestError
+
+__all__ = ["Linear", "Quantization", "linear"]
+
+Quantization = Literal["int8", "int4"]
+_GROUP = 32  # weights that share a scale in int4
+_TINY = 1e-8
+
+
+class Linear(Protocol):
+    """x [..., inputs] to [..., outputs]."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The outputs of a batch of any leading shape."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights, which each call reads."""
+        ...
+
+
+def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None = None) -> Linear:
+    """A linear layer of a weight [outputs, inputs].
+
+    Args:
+        weight: in any floating dtype.
+        dtype: of a dense layer, and of the activations.
+        quantize: int8 or int4 weights (CPU only); layers whose shape the int4 kernel does not take become int8.
+    """
+    if quantize is None:
+        return _Dense(weight.to(dtype))
+    if weight.device.type != "cpu":
+        raise RequestError(
+            f'quantize="{quantize}" is for the CPU: on {weight.device.type} leave it away (bf16 is used).'
+        )
+    outputs, inputs = weight.shape
+    if quantize == "int4" and inputs % (2 * _GROUP) == 0 and outputs % 16 == 0:
+        return _Int4(weight)
+    return _Int8(weight)
+
+
+class _Dense:
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x.to(self._weight.dtype), self._weight)
+
+    @property
+    def nbytes(self) -> int:
+        return self._weight.nbytes
+
+
+class _Int8:
+    """Weights of 8 bits with a scale for each output, activations of 8 bits with a scale for each row.
+
+    The kernel takes one scale for all rows, so each row is brought to -1..1 first: rows do not touch each other.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        weight = weight.float()
+        scales = weight.abs().amax(1).clamp_min(_TINY) / 127  # [outputs]
+        zeros = torch.zeros(len(scales), dtype=torch.int64)
+        packed = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+        self._packed = torch.ops.quantized.linear_prepack(packed, None)
+        self._shape = weight.shape
+        # without VNNI sums of two products saturate at 16 bits: activations of 7 bits stay below
+        self._steps = 127 if torch.cpu._is_vnni_supported() else 63
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).float()
+        scales = rows.abs().amax(1, keepdim=True).clamp_min_(_TINY)
+        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            rows / scales, 1 / self._steps, self._steps, self._packed
+        )
+        return y.mul_(scales).view(*x.shape[:-1], self._shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        return self._shape.numel() + 4 * self._shape[0]
+
+
+class _Int4:
+    """Weights of 4 bits with a scale and an offset for each group of 32 inputs; bf16 activations."""
+
+    def __init__(self, weight: Tensor) -> None:
+        weight = weight.float()
+        groups = weight.view(len(weight), -1, _GROUP)  # [outputs, groups, 32]
+        low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
+        scales = ((high - low) / 15).clamp_min(_TINY)
+        codes = ((groups - low) / scales).round().clamp(0, 15).to(torch.int32).view_as(weight)
+        self._packed = torch._convert_weight_to_int4pack_for_cpu(codes, 2)
+        # the kernel computes (code - 8) * scale + zero
+        zeros = low + 8 * scales
+        self._scales = torch.cat([scales, zeros], 2).transpose(0, 1).contiguous().bfloat16()  # [groups, outputs, 2]
+        self._shape = weight.shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        y = torch._weight_int4pack_mm_for_cpu(rows, self._packed, _GROUP, self._scales)
+        return y.view(*x.shape[:-1], self._shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        return self._shape.numel() // 2 + self._scales.nbytes
