@@ -116,6 +116,18 @@ def write(path: Path, samples: Samples, sample_rate: int) -> None:
         raise AudioError(f"{path} cannot be written: {e.strerror or e}.") from e
 
 
+def check_path(path: Path) -> None:
+    """Refuses a path that cannot be written, before anything is made for it.
+
+    Raises:
+        AudioError: the suffix is none of `FORMATS`, or there is no such folder.
+    """
+    if path.suffix.removeprefix(".").lower() not in FORMATS:
+        raise AudioError(f"{path}: the file's name must end in one of .{', .'.join(FORMATS)}.")
+    if not path.parent.is_dir():
+        raise AudioError(f"{path} cannot be written: there is no folder {path.parent}.")
+
+
 def encode(samples: Samples, sample_rate: int, format: str) -> bytes:
     """The content of a file.
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import GenerationError
+from .graphs import Graphs
 from .model import Cache, Decoder, Span, Spans
 from .sampling import Options, guide, pick
 
@@ -82,6 +83,11 @@ class Batch:
             greedy=torch.zeros(slots, dtype=torch.bool, device=device),
         )
         self.active: list[Sequence] = []
+        self._graphs = (
+            Graphs(self._masked, self._saved, limits=(slots, self._positions, text))
+            if (device.type == "cuda")
+            else None
+        )
 
     @property
     def free(self) -> int:
@@ -130,13 +136,12 @@ class Batch:
         Raises:
             GenerationError: (of `collect`) the model gave values that are no numbers.
         """
-        # each sequence looks at its own keys and no more: what it computes does not depend on the others
-        self._advance(
-            len(self.active),
-            guided=any(s.guidance != 1 for s in self.active),
-            spans=_spans([s.position + 1 for s in self.active]),
-            text_spans=_spans([len(s.text) for s in self.active]),
-        )
+        guided = any(s.guidance != 1 for s in self.active)
+        lengths, texts = [s.position + 1 for s in self.active], [len(s.text) for s in self.active]
+        if self._graphs is not None:
+            self._graphs.run(len(self.active), max(lengths), max(texts), guided=guided)
+        else:  # each looks at its own keys and no more: what it computes does not depend on the others
+            self._advance(len(self.active), guided=guided, spans=_spans(lengths), text_spans=_spans(texts))
         finished: list[Sequence] = []
         for slot, s in enumerate(self.active):
             s.position += 1
@@ -190,6 +195,17 @@ class Batch:
             self.decoder.prefill(inputs[:-1], self.cache, slot, guided=s.guidance != 1, text_length=len(s.text))
         self._tokens[slot] = inputs[-1]
 
+    def _masked(self, b: int, length: int, text: int, guided: bool) -> None:
+        """A step of the first b slots that looks at so many keys, whichever of them are there."""
+        device = self._at.device
+        seen = torch.arange(length, device=device) <= self._at[:b, None]
+        told = torch.arange(text, device=device) < self._texts[:b, None]
+        self._advance(b, guided=guided, spans=[Span(0, b, length, seen)], text_spans=[Span(0, b, text, told)])
+
+    def _saved(self) -> list[Tensor]:
+        """What a step changes and a later one does not write anew."""
+        return [self._tokens, self._at, self._history, self._bad]
+
     def _advance(self, b: int, *, guided: bool, spans: Spans, text_spans: Spans) -> None:
         """The step itself: tensors only, nothing depends on their values."""
         at, slots = self._at[:b], self._slots[:b]
@@ -205,6 +221,7 @@ class Batch:
         self._history[slots, at] = tokens
         self._tokens[:b] = tokens
         self._at[:b] += 1
+        self._at[:b].clamp_(max=self._positions - 1)  # an empty slot of a captured step stays within its tensors
 
 
 def _spans(lengths: Many[int]) -> list[Span]:

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
-
-from transformers import MusicgenConfig
-from transformers.activations import ACT2FN
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import CheckpointError, RequestError
+
+if TYPE_CHECKING:
+    from transformers import MusicgenConfig
 
 __all__ = ["GenerationRequest", "ModelConfig"]
 
@@ -51,7 +51,7 @@ class ModelConfig:
         return tuple(k // self.channels for k in range(self.codebooks))
 
     @classmethod
-    def from_hf(cls, config: MusicgenConfig, *, generation: Mapping[str, Any] | None = None) -> Self:
+    def from_hf(cls, config: "MusicgenConfig", *, generation: Mapping[str, Any] | None = None) -> Self:
         """The shape that a Hugging Face configuration describes.
 
         Args:
@@ -61,6 +61,8 @@ class ModelConfig:
         Raises:
             CheckpointError: it describes no MusicGen, or one that this package cannot run.
         """
+        from transformers.activations import ACT2FN  # seconds of imports, which a request does without
+
         decoder: Any = config.decoder
         codec: Any = config.audio_encoder
         text: Any = config.text_encoder

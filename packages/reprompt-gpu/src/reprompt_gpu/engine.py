@@ -189,7 +189,13 @@ class Engine:
             RequestError: the text is too long for the model, or there is no tokenizer.
             GenerationError: the engine is closed.
         """
-        text = self._text(request.prompt)
+        if self._tokenizer is None:
+            raise RequestError("The engine was made without a tokenizer: give one, or call submit_ids.")
+        return self.submit_ids(torch.tensor(self._tokenizer(request.prompt)["input_ids"]), request, stream=stream)
+
+    def submit_ids(self, ids: Tensor, request: GenerationRequest, *, stream: bool = False) -> list[Job]:
+        """The same for a text that is tokens [n] already; the request's prompt is only a name then."""
+        text = self._read(ids)
         frames = max(1, round(request.seconds * self.config.frame_rate))
         jobs: list[Job] = []
         for take in range(request.takes):
@@ -247,11 +253,6 @@ class Engine:
     def decode(self, codes: Tensor) -> Tensor:
         """Audio [batch, channels, n] float32 of codes [batch, codebooks, frames]."""
         return self._codec.decode(codes.to(self.device)).cpu()
-
-    def _text(self, prompt: str) -> Tensor:
-        if self._tokenizer is None:
-            raise RequestError("The engine was made without a tokenizer: give one, or call generate_codes with ids.")
-        return self._read(torch.tensor(self._tokenizer(prompt)["input_ids"]))
 
     @torch.inference_mode()
     def _read(self, ids: Tensor) -> Tensor:

@@ -1,0 +1,218 @@
+"""How fast the engine is here, beside transformers and the memory's own speed: `python -m reprompt_gpu.benchmark`.
+
+Weights are random, at the true shapes: the figures are speeds and say nothing of the music. Every figure comes with its
+reference from the same run.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    EncodecConfig,
+    MusicgenConfig,
+    MusicgenDecoderConfig,
+    MusicgenForConditionalGeneration,
+    T5Config,
+)
+from transformers.utils import logging
+
+from .batch import Batch, Sequence
+from .config import GenerationRequest
+from .engine import Engine
+from .model import Decoder
+from .quantization import Quantization
+from .weights import Checkpoint, from_transformers
+
+__all__ = ["main", "random_model", "run"]
+
+Size = Literal["tiny", "small", "medium", "large"]
+_SHAPES = {"tiny": (64, 2, 4), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
+_TEXT = 60  # tokens of the prompt
+_WARM, _STEPS, _REPEATS = 10, 40, 3
+
+
+def random_model(size: Size) -> MusicgenForConditionalGeneration:
+    """MusicGen with random weights at the shape of a released model (arXiv:2306.05284), or a tiny one."""
+    hidden, layers, heads = _SHAPES[size]
+    tiny = size == "tiny"
+    text = {"d_model": 64, "d_ff": 64, "num_layers": 1, "num_heads": 2} if tiny else {"d_model": 768, "d_ff": 3072}
+    codec = {"num_filters": 4, "hidden_size": 32} if tiny else {"num_filters": 64, "hidden_size": 128}
+    config = MusicgenConfig(
+        text_encoder=T5Config(**({"num_layers": 12, "num_heads": 12} | text)),
+        audio_encoder=EncodecConfig(
+            sampling_rate=32_000, audio_channels=1, upsampling_ratios=[8, 5, 4, 4], target_bandwidths=[2.2],
+            codebook_size=2048, use_causal_conv=False, use_conv_shortcut=False, **codec,
+        ),
+        decoder=MusicgenDecoderConfig(
+            vocab_size=2048, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+            ffn_dim=4 * hidden, num_codebooks=4, pad_token_id=2048, bos_token_id=2048, max_position_embeddings=2048,
+        ),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MusicgenForConditionalGeneration(config).eval()
+        for name, buffer in model.audio_encoder.named_buffers():
+            if name.endswith(("codebook.embed", "codebook.embed_avg")):
+                buffer.normal_()
+    generation: Any = model.generation_config
+    generation.decoder_start_token_id = generation.bos_token_id = generation.pad_token_id = 2048
+    return model
+
+
+def run(size: Size, device: str) -> list[tuple[str, str, str, str]]:
+    """Rows of (what, measured, bar, remark) for a model on a device."""
+    rows: list[tuple[str, str, str, str]] = []
+
+    def add(what: str, measured: str, bar: str = "", remark: str = "") -> None:
+        rows.append((f"{size}, {device}: {what}", measured, bar, remark))
+        print("  ".join(rows[-1]), file=sys.stderr, flush=True)
+
+    model = random_model(size)
+    checkpoint = from_transformers(model)
+    speed = _read_speed(device)
+    add("memory read", f"{speed / 1e9:.1f} GB/s", remark="the floor of a step: its weights over this")
+    reference = _reference(model, device)
+    add("transformers, one request", f"{reference:.1f} steps/s", remark="generate(), guidance 3")
+    (_on_cpu if device == "cpu" else _on_cuda)(checkpoint, reference, speed, device, add)
+    return rows
+
+
+Add = Callable[..., None]
+
+
+def _on_cpu(checkpoint: Checkpoint, reference: float, speed: float, device: str, add: Add) -> None:
+    bars = {"float32": ">= 1.0x", "bfloat16": "", "int8": ">= 3.5x, >= 75 % of the floor", "int4": ">= 50 steps/s"}
+    for name, bar in bars.items():
+        with _decoder(checkpoint, name, device) as decoder:
+            one = _ours(decoder)
+            floor = speed / decoder.nbytes
+            remark = f"{one / reference:.2f}x transformers, {one / floor:.0%} of the floor ({floor:.1f})"
+            add(f"{name}, one request", f"{one:.1f} steps/s", bar, remark)
+            if name == "int8":
+                eight = _ours(decoder, requests=8)
+                add("int8, 8 requests", f"{8 * eight:.1f} steps/s", ">= 2.5x of one", f"{8 * eight / one:.2f}x of one")
+    first = _first_audio(checkpoint, device, quantize="int8")
+    add("int8, first audio of a stream", f"{first:.2f} s", "<= 2.5 s")
+
+
+def _on_cuda(checkpoint: Checkpoint, reference: float, speed: float, device: str, add: Add) -> None:
+    with _decoder(checkpoint, "bfloat16", device) as decoder:
+        one = _ours(decoder)
+        floor = speed / decoder.nbytes
+        remark = f"{one / reference:.1f}x transformers, {one / floor:.0%} of the floor ({floor:.0f})"
+        add(
+            "bfloat16, one request", f"{one:.0f} steps/s", "small >= 1,500, >= 20x; larger >= 60 % of the floor", remark
+        )
+        many = 64 * _ours(decoder, requests=64) / 50
+        add("bfloat16, 64 requests", f"{many:.0f}x real time", ">= 600x (small)")
+    add("first audio of a stream", f"{_first_audio(checkpoint, device, quantize=None):.2f} s", "<= 0.3 s")
+
+
+@contextmanager
+def _decoder(checkpoint: Checkpoint, name: str, device: str) -> Iterator[Decoder]:
+    quantize: Quantization | None = name if name in {"int8", "int4"} else None  # type: ignore[assignment]
+    dtype = torch.bfloat16 if quantize else getattr(torch, name)
+    yield Decoder(checkpoint.config, checkpoint.decoder, dtype=dtype, device=device, quantize=quantize)
+    gc.collect()
+
+
+def _ours(decoder: Decoder, *, requests: int = 1) -> float:
+    """Steps a second of a batch of so many requests, each with guidance; the median of some stretches."""
+    batch = Batch(decoder, slots=requests, window=_WARM + _REPEATS * _STEPS + 10, stride=10, text=64)
+    for i in range(requests):
+        batch.join(Sequence(torch.randn(_TEXT, decoder.config.text_hidden), batch.window, key=i))
+    return _rate(batch.step, decoder.device.type)
+
+
+def _rate(step: Callable[[], object], device: str) -> float:
+    rates: list[float] = []
+    for repeat in range(_REPEATS + 1):
+        started = time.perf_counter()
+        for _ in range(_STEPS if repeat else _WARM):
+            step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if repeat:
+            rates.append(_STEPS / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
+def _reference(model: MusicgenForConditionalGeneration, device: str) -> float:
+    """Steps a second of transformers: float32 on a CPU, float16 on a GPU."""
+    moved: Any = model.to(device) if device == "cpu" else model.to(device, torch.float16)
+    ids = torch.randint(2, 100, (1, _TEXT), device=device)
+    how = {"attention_mask": torch.ones_like(ids), "do_sample": True, "guidance_scale": 3.0}
+    times: list[float] = []
+    counts = (_WARM, _WARM + _STEPS)
+    for _ in range(_REPEATS):
+        spent: list[float] = []
+        for count in counts:  # the difference leaves the text and the codec out
+            started = time.perf_counter()
+            moved.generate(input_ids=ids, max_new_tokens=count, **how)
+            if device != "cpu":
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - started)
+        times.append((spent[1] - spent[0]) / (counts[1] - counts[0]))
+    model.to("cpu", torch.float32)
+    return 1 / statistics.median(times)
+
+
+def _read_speed(device: str) -> float:
+    """Bytes a second that every thread together reads from memory, caches aside."""
+    numbers = torch.ones(250_000_000 if device == "cpu" else 2_000_000_000, device=device)
+    best = 0.0
+    for _ in range(5):
+        started = time.perf_counter()
+        float(numbers.sum())
+        best = max(best, numbers.nbytes / (time.perf_counter() - started))
+    return best
+
+
+def _first_audio(checkpoint: Checkpoint, device: str, *, quantize: Quantization | None) -> float:
+    """Seconds until a stream's first audio, the text's reading included."""
+    with Engine(checkpoint, device=device, quantize=quantize, slots=1) as engine:
+        spent: list[float] = []
+        for seed in range(_REPEATS):
+            started = time.perf_counter()
+            request = GenerationRequest(prompt="given as tokens", seconds=5, seed=seed)
+            (job,) = engine.submit_ids(torch.arange(2, _TEXT), request, stream=True)
+            chunks = job.chunks()
+            next(chunks)
+            spent.append(time.perf_counter() - started)
+            job.cancel()
+    return statistics.median(spent)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measures, prints a table, writes JSON."""
+    parser = argparse.ArgumentParser(prog="reprompt_gpu.benchmark", description=__doc__)
+    parser.add_argument("--size", choices=[*_SHAPES], default="small")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model: whether it runs, not how fast")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    asked = parser.parse_args(arguments)
+    logging.set_verbosity_error()
+    size: Size = "tiny" if asked.tiny else asked.size
+    rows = run(size, asked.device)
+    machine = torch.cuda.get_device_name() if asked.device != "cpu" else f"{platform.machine()}, {os.cpu_count()} cores"
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    print(f"reprompt-gpu on {machine}, torch {torch.__version__}: python -m reprompt_gpu.benchmark --size {size}")
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    if asked.json:
+        asked.json.write_text(json.dumps({"machine": machine, "torch": torch.__version__, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
