@@ -14,7 +14,7 @@ import numpy as np
 import pyloudnorm
 import pytest
 import soundfile
-from reprompt_gpu.audio import FORMATS, Samples, encode, finish, measure, write
+from reprompt_gpu.audio import FORMATS, Samples, check_path, encode, finish, measure, write
 from reprompt_gpu.errors import AudioError
 from scipy.signal import resample_poly
 
@@ -215,6 +215,15 @@ def test_what_cannot_be_written_is_one_clear_line_and_leaves_nothing(tmp_path: P
         write(tmp_path / name, music(), RATE)
     assert "\n" not in str(failed.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_path_is_refused_before_there_is_a_sound(tmp_path: Path) -> None:
+    check_path(tmp_path / "a.MP3")
+    with pytest.raises(AudioError, match=r"must end in one of \.wav, \.flac, \.ogg, \.mp3"):
+        check_path(tmp_path / "a.aiff")
+    with pytest.raises(AudioError, match=r"there is no folder .*missing"):
+        check_path(tmp_path / "missing" / "a.wav")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:

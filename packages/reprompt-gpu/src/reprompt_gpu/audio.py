@@ -14,7 +14,7 @@ import soundfile
 
 from .errors import AudioError
 
-__all__ = ["FORMATS", "Samples", "encode", "finish", "measure", "write"]
+__all__ = ["FORMATS", "Samples", "check_path", "encode", "finish", "measure", "write"]
 
 Samples = npt.NDArray[np.float32]
 Gain = npt.NDArray[np.float64]

@@ -12,12 +12,13 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
+from torch import nn
 from transformers import (
     EncodecConfig,
     MusicgenConfig,
@@ -46,10 +47,15 @@ def random_model(size: Size) -> MusicgenForConditionalGeneration:
     """MusicGen with random weights at the shape of a released model (arXiv:2306.05284), or a tiny one."""
     hidden, layers, heads = _SHAPES[size]
     tiny = size == "tiny"
-    text = {"d_model": 64, "d_ff": 64, "num_layers": 1, "num_heads": 2} if tiny else {"d_model": 768, "d_ff": 3072}
-    codec = {"num_filters": 4, "hidden_size": 32} if tiny else {"num_filters": 64, "hidden_size": 128}
+    text: dict[str, Any] = (
+        {"d_model": 64, "d_ff": 64, "num_layers": 1, "num_heads": 2}
+        if tiny
+        else {"d_model": 768, "d_ff": 3072, "num_layers": 12}
+    )
+    text.setdefault("num_heads", 12)
+    codec: dict[str, Any] = {"num_filters": 4, "hidden_size": 32} if tiny else {"num_filters": 64, "hidden_size": 128}
     config = MusicgenConfig(
-        text_encoder=T5Config(**({"num_layers": 12, "num_heads": 12} | text)),
+        text_encoder=T5Config(**text),
         audio_encoder=EncodecConfig(
             sampling_rate=32_000, audio_channels=1, upsampling_ratios=[8, 5, 4, 4], target_bandwidths=[2.2],
             codebook_size=2048, use_causal_conv=False, use_conv_shortcut=False, **codec,
@@ -62,7 +68,7 @@ def random_model(size: Size) -> MusicgenForConditionalGeneration:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = MusicgenForConditionalGeneration(config).eval()
-        for name, buffer in model.audio_encoder.named_buffers():
+        for name, buffer in cast("nn.Module", model.audio_encoder).named_buffers():
             if name.endswith(("codebook.embed", "codebook.embed_avg")):
                 buffer.normal_()
     generation: Any = model.generation_config
@@ -120,7 +126,7 @@ def _on_cuda(checkpoint: Checkpoint, reference: float, speed: float, device: str
 
 
 @contextmanager
-def _decoder(checkpoint: Checkpoint, name: str, device: str) -> Iterator[Decoder]:
+def _decoder(checkpoint: Checkpoint, name: str, device: str) -> Generator[Decoder]:
     quantize: Quantization | None = name if name in {"int8", "int4"} else None  # type: ignore[assignment]
     dtype = torch.bfloat16 if quantize else getattr(torch, name)
     yield Decoder(checkpoint.config, checkpoint.decoder, dtype=dtype, device=device, quantize=quantize)
@@ -148,7 +154,7 @@ def _rate(step: Callable[[], object], device: str) -> float:
     return statistics.median(rates)
 
 
-def _reference(model: MusicgenForConditionalGeneration, device: str) -> float:
+def _reference(model: Any, device: str) -> float:
     """Steps a second of transformers: float32 on a CPU, float16 on a GPU."""
     moved: Any = model.to(device) if device == "cpu" else model.to(device, torch.float16)
     ids = torch.randint(2, 100, (1, _TEXT), device=device)

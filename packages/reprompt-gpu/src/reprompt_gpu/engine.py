@@ -78,8 +78,10 @@ class Engine:
         check_memory(self.config, slots, window + max(self.config.delays), text, self.dtype, self.device)
         self._tokenizer = checkpoint.tokenizer
         # T5 overflows in half precision, and runs once for a request
-        self._text_encoder = checkpoint.text_encoder.to(self.device, torch.float32)
-        self._codec = Codec(checkpoint.codec.to(self.device, torch.float32), channels=self.config.channels)
+        text_encoder: Any = checkpoint.text_encoder
+        codec: Any = checkpoint.codec
+        self._text_encoder = text_encoder.to(self.device, torch.float32)
+        self._codec = Codec(codec.to(self.device, torch.float32), channels=self.config.channels)
         self.decoder = Decoder(self.config, checkpoint.decoder, dtype=self.dtype, device=self.device, quantize=quantize)
         stride = max(1, window * _STRIDE_S // _WINDOW_S)
         self._batch = Batch(self.decoder, slots=slots, window=window, stride=stride, text=text)
@@ -155,9 +157,8 @@ class Engine:
             RequestError: no list of requests, or a text that is too long.
             GpuError: a take could not be made; the others are ended.
         """
-        if isinstance(requests, (str, GenerationRequest)) or not all(
-            isinstance(r, GenerationRequest) for r in requests
-        ):
+        given: Any = requests  # a string is a sequence, too
+        if isinstance(given, str | GenerationRequest) or not all(isinstance(r, GenerationRequest) for r in given):
             raise RequestError("generate takes a list of GenerationRequest, such as [GenerationRequest(prompt=...)].")
         jobs = [job for request in requests for job in self.submit(request)]
         try:

@@ -1,6 +1,7 @@
 """CUDA graphs of a step: captured once for each bucket of slots, keys and text, replayed without Python in between."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Graphs:
     ) -> None:
         self._step, self._saved, self._limits = step, saved, limits
         self._graphs: dict[tuple[int, int, int, bool], torch.cuda.CUDAGraph] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def run(self, slots: int, keys: int, text: int, *, guided: bool) -> None:
         """One step."""

@@ -7,6 +7,7 @@ K codebooks, V entries. The residual stream is float32 in every dtype: half prec
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -70,13 +71,13 @@ class Cache:
         self, config: ModelConfig, *, slots: int, positions: int, text: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         c = config
-        options = {"dtype": dtype, "device": device}
+        new = partial(torch.zeros, dtype=dtype, device=device)
         self.slots, self.positions, self.text = slots, positions, text
         # [layers, 2 * slots, heads, positions, head_dim]
-        self.keys = torch.zeros(c.layers, 2 * slots, c.heads, positions, c.head_dim, **options)
+        self.keys = new(c.layers, 2 * slots, c.heads, positions, c.head_dim)
         self.values = torch.zeros_like(self.keys)
         # [layers, slots, heads, text, head_dim]
-        self.text_keys = torch.zeros(c.layers, slots, c.heads, text, c.head_dim, **options)
+        self.text_keys = new(c.layers, slots, c.heads, text, c.head_dim)
         self.text_values = torch.zeros_like(self.text_keys)
 
     @staticmethod

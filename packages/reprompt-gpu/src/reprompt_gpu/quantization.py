@@ -4,7 +4,7 @@ Every one of them computes a row of its input the same whatever rows stand besid
 allow: a request's music must not depend on its neighbours in the batch.
 """
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from .errors import RequestError
 __all__ = ["Linear", "Quantization", "linear"]
 
 Quantization = Literal["int8", "int4"]
+_torch: Any = torch  # kernels that have no public name yet
 _GROUP = 32  # weights that share a scale in int4
 _TINY = 1e-8
 
@@ -75,15 +76,15 @@ class _Int8:
         scales = weight.abs().amax(1).clamp_min(_TINY) / 127  # [outputs]
         zeros = torch.zeros(len(scales), dtype=torch.int64)
         packed = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
-        self._packed = torch.ops.quantized.linear_prepack(packed, None)
+        self._packed = _torch.ops.quantized.linear_prepack(packed, None)
         self._shape = weight.shape
         # without VNNI sums of two products saturate at 16 bits: activations of 7 bits stay below
-        self._steps = 127 if torch.cpu._is_vnni_supported() else 63
+        self._steps = 127 if _torch.cpu._is_vnni_supported() else 63
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).float()
         scales = rows.abs().amax(1, keepdim=True).clamp_min_(_TINY)
-        y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+        y = _torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             rows / scales, 1 / self._steps, self._steps, self._packed
         )
         return y.mul_(scales).view(*x.shape[:-1], self._shape[0])
@@ -102,7 +103,7 @@ class _Int4:
         low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
         scales = ((high - low) / 15).clamp_min(_TINY)
         codes = ((groups - low) / scales).round().clamp(0, 15).to(torch.int32).view_as(weight)
-        self._packed = torch._convert_weight_to_int4pack_for_cpu(codes, 2)
+        self._packed = _torch._convert_weight_to_int4pack_for_cpu(codes, 2)
         # the kernel computes (code - 8) * scale + zero
         zeros = low + 8 * scales
         self._scales = torch.cat([scales, zeros], 2).transpose(0, 1).contiguous().bfloat16()  # [groups, outputs, 2]
@@ -110,7 +111,7 @@ class _Int4:
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
-        y = torch._weight_int4pack_mm_for_cpu(rows, self._packed, _GROUP, self._scales)
+        y = _torch._weight_int4pack_mm_for_cpu(rows, self._packed, _GROUP, self._scales)
         return y.view(*x.shape[:-1], self._shape[0])
 
     @property
