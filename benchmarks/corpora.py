@@ -69,7 +69,7 @@ async def load(
 
 def best(found: list[Found]) -> list[str]:
     """Their texts as the pipeline ranks them before it looks for variety."""
-    return [f.text for f in sorted(found, key=lambda f: -(f.cosine + f.words))]
+    return [f.text for f in sorted(found, key=lambda f: -f.relevance)]
 
 
 def quality(ranks: list[int]) -> str:

@@ -16,6 +16,7 @@ __all__ = ["Captions", "Found", "search"]
 
 _FETCHED = 24  # candidates by vector, and as many by words
 _REACH = 2_000  # captions ranked by words: those that hold the rarest words, as many words as stay below this
+_COSINE = 0.7  # weight of the cosine, against 1.0 of the words
 _KEPT = 6
 _RELEVANCE = 0.7  # against diversity, in maximal marginal relevance
 _MUSIC_SHARE = 0.6  # of the implied music words in the query vector, against 1.0 of the person's words
@@ -31,7 +32,12 @@ class Found(NamedTuple):
     instruments: Sequence[str]
     vector: Vectors  # [dimensions]
     cosine: float
-    words: float  # share of the question's words, each weighted by its rarity, 0..1
+    words: float  # share of the question's words, each weighted by its rarity; over 1 in a short caption
+
+    @property
+    def relevance(self) -> float:
+        """Both measures together."""
+        return _COSINE * self.cosine + self.words
 
 
 async def search(
@@ -100,7 +106,7 @@ class Captions:
         if not found:
             return ()
         vectors = np.stack([f.vector for f in found])  # [found, dimensions]
-        relevance = np.array([f.cosine + f.words for f in found])
+        relevance = np.array([f.relevance for f in found])
         relevance /= max(float(relevance.max()), 1e-12)
         return tuple(
             Caption(

@@ -191,7 +191,7 @@ class Database:
 # iterative_scan: the index goes on until enough rows pass the filter.
 _SETTINGS: LiteralString = """
     SELECT set_config('jit', 'off', %(local)s), set_config('plan_cache_mode', 'force_generic_plan', %(local)s),
-           set_config('hnsw.ef_search', '80', %(local)s), set_config('hnsw.iterative_scan', 'strict_order', %(local)s)
+           set_config('hnsw.ef_search', '150', %(local)s), set_config('hnsw.iterative_scan', 'strict_order', %(local)s)
 """
 
 

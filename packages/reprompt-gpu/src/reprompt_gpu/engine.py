@@ -24,7 +24,7 @@ from .codec import Codec
 from .config import GenerationRequest
 from .errors import CapacityError, GenerationError, GpuError, RequestError
 from .job import Job, Samples, Stream, Take
-from .model import Decoder
+from .model import Decoder, cache_dtype
 from .placement import check_memory, device_of, dtype_of
 from .quantization import Quantization
 from .sampling import stream_key
@@ -75,7 +75,8 @@ class Engine:
         rate = self.config.frame_rate
         window = min(_WINDOW_S * rate, self.config.max_positions - max(self.config.delays))
         text = _LONGEST_TEXT
-        check_memory(self.config, slots, window + max(self.config.delays), text, self.dtype, self.device)
+        positions, cached = window + max(self.config.delays), cache_dtype(self.dtype, self.device)
+        check_memory(self.config, slots, positions, text, cached, self.device)
         self._tokenizer = checkpoint.tokenizer
         # T5 overflows in half precision, and runs once for a request
         text_encoder: Any = checkpoint.text_encoder

@@ -42,7 +42,8 @@ def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None 
         quantize: int8 or int4 weights (CPU only); layers whose shape the int4 kernel does not take become int8.
     """
     if quantize is None:
-        return _Dense(weight.to(dtype))
+        dense = _Columns if dtype == torch.float32 and weight.device.type == "cpu" else _Dense
+        return dense(weight.to(dtype))
     if weight.device.type != "cpu":
         raise RequestError(
             f'quantize="{quantize}" is for the CPU: on {weight.device.type} leave it away (bf16 is used).'
@@ -63,6 +64,16 @@ class _Dense:
     @property
     def nbytes(self) -> int:
         return self._weight.nbytes
+
+
+class _Columns(_Dense):
+    """The rows as columns: with few of them a CPU multiplies three times as fast so, and one row as slow as two."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        columns = rows.t() if len(rows) > 1 else rows.expand(2, -1).t()
+        y = torch.mm(self._weight, columns).t()[: len(rows)].contiguous()
+        return y.view(*x.shape[:-1], len(self._weight))
 
 
 class _Int8:

@@ -14,7 +14,7 @@ from ..words import fold
 
 __all__ = ["HNSW_FROM", "Entry", "Partition", "text_hash"]
 
-HNSW_FROM = 10_000  # captions; fewer are compared one by one, faster than an index would
+HNSW_FROM = 2_000  # captions; fewer are compared one by one, as fast and exact
 _VECTOR_INDEXES = {"flags = 0": "vectors", "flags <> 0": "flagged_vectors"}
 _Connection = psycopg.AsyncConnection[Any]
 _COLUMNS = "corpus_id, text, hash, flags, genres, instruments, embedding"
@@ -86,14 +86,20 @@ class Partition:
             ((count,),) = await (await self._run(sql)).fetchall()
             if count <= HNSW_FROM:
                 continue
-            # the graph is built in memory, and by as many workers as the server lets us have
-            memory = max(64, min(4096, count * (2 * dimensions + 300) // 1_000_000 + 64))
+            # the graph is built in memory: a vector, 32 neighbours and what they cost, 1.7 kB a row at 384 dimensions
+            memory = max(64, min(16_384, count * (2 * dimensions + 1000) // 1_000_000 + 64))
             await self._run(f"SET LOCAL maintenance_work_mem = '{memory}MB'")
-            await self._run("SET LOCAL max_parallel_maintenance_workers = 4")
-            await self._run(
+            create = (
                 f"CREATE INDEX IF NOT EXISTS captions_{self._id}_{name} ON {self._name} "
                 f"USING hnsw ((embedding::halfvec({dimensions})) halfvec_cosine_ops) WHERE {which}"
             )
+            try:
+                async with self._connection.transaction():
+                    await self._run("SET LOCAL max_parallel_maintenance_workers = 4")
+                    await self._run(create)
+            except (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory):  # of the memory that workers share
+                await self._run("SET LOCAL max_parallel_maintenance_workers = 0")
+                await self._run(create)
 
     async def drop_vector_indexes(self) -> None:
         """Before every vector changes, and perhaps its dimensions."""

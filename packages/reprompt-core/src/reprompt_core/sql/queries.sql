@@ -96,6 +96,8 @@ UPDATE reprompt.corpora SET encoder = %(encoder)s;
 -- The captions nearest to a vector, and those that share words with a text, with both measures for each of them.
 -- Of the words the rarest are looked up first, for as long as all captions that hold them are few enough to rank.
 -- Corpora are taken one by one, so that one that is not asked for costs nothing.
+-- A word counts less in a long caption, as in BM25 (Robertson & Zaragoza 2009) with k1 = 1.2, b = .75, each word once and
+-- 25 words as the usual length: 2.2 / (1 + 1.2 * (.25 + .75 * length / 25)).
 WITH shown AS MATERIALIZED (
     SELECT id, name, license, captions FROM reprompt.corpora
     WHERE ready AND (%(corpora)s::text[] IS NULL OR name = ANY(%(corpora)s::text[]))
@@ -117,7 +119,7 @@ rarest AS MATERIALIZED (
 by_text AS MATERIALIZED (
     SELECT k.id AS corpus_id, c.id
     FROM shown k, LATERAL (
-        SELECT c.id, sum(r.weight) AS weight
+        SELECT c.id, sum(r.weight / (1.3 + 0.036 * length(c.search))) AS weight
         FROM rarest r JOIN reprompt.captions c ON c.search @@ r.query
         WHERE c.corpus_id = k.id AND (c.flags = 0 OR %(flagged)s)
         GROUP BY c.id ORDER BY weight DESC, c.id LIMIT %(limit)s) c
@@ -138,6 +140,7 @@ found AS (SELECT * FROM by_text UNION SELECT * FROM by_vector)
 SELECT c.text, k.name, k.license, c.genres, c.instruments, c.embedding,
        1 - (c.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions})),
        coalesce((SELECT sum(w.weight) FROM words w WHERE c.search @@ w.query) / (SELECT sum(weight) FROM words), 0)
+           * 2.2 / (1.3 + 0.036 * length(c.search))
 FROM found JOIN reprompt.captions c USING (corpus_id, id) JOIN shown k ON k.id = c.corpus_id;
 
 -- name: own_concepts
