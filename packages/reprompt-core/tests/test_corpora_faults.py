@@ -203,7 +203,7 @@ def test_searches_go_through_a_pooler_in_transaction_mode(
             answers = await pipeline.reprompt_many([text(i, "theremin") for i in range(12)])
             assert all(isinstance(a, Reprompt) and "mine" in {c.corpus for c in a.captions} for a in answers)
         found = await pipeline.database.fetch("shown_settings")
-        assert found == [("off", "80", "strict_order")]
+        assert found == [("off", "150", "strict_order")]
         with pytest.raises(CorpusError, match="direct connection"):  # its lock would not hold
             await corpora.remove("mine")
 

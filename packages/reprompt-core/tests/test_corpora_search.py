@@ -65,7 +65,7 @@ async def load(pipeline: Pipeline, name: str, entries: list[Entry], *, license: 
 
 def test_indexed_captions_are_found_as_an_exact_search_finds_them(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprompt_core.corpora.partition.HNSW_FROM", 2000)
-    vectors = clustered(4200)
+    vectors = clustered(8400)
     questions = [vectors[2 * i] + 0.01 * vectors[i + 1] for i in range(0, 1200, 30)]
 
     async def work(pipeline: Pipeline) -> None:

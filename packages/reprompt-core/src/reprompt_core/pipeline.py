@@ -228,6 +228,7 @@ class Pipeline:
         self, checked: Sequence[Words | PromptError], readings: Sequence[Reading], each: float, options: _Options
     ) -> list[Reprompt | PromptError]:
         good = [c for c in checked if isinstance(c, Words)]
+        failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:  # when one fails, the others are not left behind
                 tasks = [
@@ -235,7 +236,9 @@ class Pipeline:
                     for w, r in zip(good, readings, strict=True)
                 ]
         except* RepromptError as failures:
-            raise failures.exceptions[0] from None
+            failure = failures.exceptions[0]
+        if failure is not None:  # raised up there it would come in a group
+            raise failure from None
         answered = iter([task.result() for task in tasks])
         return [next(answered) if isinstance(c, Words) else c for c in checked]
 
