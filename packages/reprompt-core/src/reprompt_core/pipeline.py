@@ -228,10 +228,11 @@ class Pipeline:
         self, checked: Sequence[Words | PromptError], readings: Sequence[Reading], each: float, options: _Options
     ) -> list[Reprompt | PromptError]:
         good = [c for c in checked if isinstance(c, Words)]
+        tasks: list[asyncio.Task[Reprompt]] = []
         failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:  # when one fails, the others are not left behind
-                tasks = [
+                tasks += [
                     group.create_task(self._answer(w, r, options, time.perf_counter() - each, each))
                     for w, r in zip(good, readings, strict=True)
                 ]
