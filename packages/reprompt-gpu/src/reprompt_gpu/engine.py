@@ -317,7 +317,7 @@ class Engine:
             try:
                 if job.stream is not None and (last or job.ready >= job.stream.due):
                     self._batch.collect(job.row)
-                    self._send(job, last=last)
+                    self._send(job)
             except GpuError as e:
                 self._leave(job)
                 _fail(job, e)
@@ -330,7 +330,7 @@ class Engine:
         del self._running[id(job.row)]
         self._batch.leave(job.row)
 
-    def _send(self, job: Job, *, last: bool) -> None:
+    def _send(self, job: Job) -> None:
         """Hands the new codes of a stream to the thread that decodes."""
         stream = job.stream
         assert stream is not None
