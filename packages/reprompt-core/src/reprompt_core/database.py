@@ -36,18 +36,24 @@ __all__ = ["Database", "query"]
 CORPUS = "reprompt"  # the captions that ship
 LICENSE = "MIT"
 _Pool = AsyncConnectionPool[psycopg.AsyncConnection[tuple[Any, ...]]]
+# the columns of what the contract calls a Generation
+_GENERATION = (
+    "id, status, generator, request, reprompt, priority, attempts, progress, created_at, started_at, finished_at, "
+    "model, model_revision, takes, error, timings_ms"
+)
 
 
 @cache
 def _queries() -> dict[str, LiteralString]:
-    text = (resources.files("reprompt_core") / "sql" / "queries.sql").read_text("utf-8")
-    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
+    folder = resources.files("reprompt_core") / "sql"
+    text = "\n".join((folder / name).read_text("utf-8") for name in ("queries.sql", "generation_queries.sql"))
+    parts = re.split(r"^-- name: (\w+)$", text.replace("{generation}", _GENERATION), flags=re.MULTILINE)[1:]
     # the file is part of the package: its text is as literal as if it stood here
     return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def query(name: str, *, dimensions: int | None = None) -> LiteralString:
-    """The SQL of a named query in sql/queries.sql; some are made for vectors of so many dimensions."""
+    """The SQL of a named query in sql/*queries.sql; some are made for vectors of so many dimensions."""
     sql = _queries()[name]
     return cast("LiteralString", sql.replace("{dimensions}", str(int(dimensions)))) if dimensions else sql
 
@@ -55,9 +61,9 @@ def query(name: str, *, dimensions: int | None = None) -> LiteralString:
 class Database:
     """A pool of connections to a migrated database. Build with `Database.open`."""
 
-    def __init__(self, pool: _Pool, where: str, *, embedded: bool, prepare: bool) -> None:
+    def __init__(self, pool: _Pool, url: str, where: str, *, embedded: bool, prepare: bool) -> None:
         self.pool = pool
-        self._embedded, self.prepare = embedded, prepare
+        self._url, self._embedded, self.prepare = url, embedded, prepare
         self.where = where  # for people: no user, no password
 
     @classmethod
@@ -93,7 +99,12 @@ class Database:
         except PoolTimeout as e:
             await pool.close()
             raise DatabaseError(_unusable(where, e, embedded=settings.database_url is None)) from e
-        return cls(pool, where, embedded=settings.database_url is None, prepare=settings.database_prepare)
+        return cls(pool, url, where, embedded=settings.database_url is None, prepare=settings.database_prepare)
+
+    @property
+    def url(self) -> str:
+        """Where to connect; it may hold a password: never log it."""
+        return self._url
 
     async def close(self) -> None:
         """Gives all connections back."""

@@ -127,6 +127,28 @@ class Settings:
     llm_cache_days: int = _env("LLM_CACHE_DAYS", _whole(1, 3650), lambda: 30)
     """Days for which an answer is kept."""
 
+    audio_url: str | None = _env("AUDIO_URL", str, lambda: None)
+    """Where audio is kept: a folder, or s3://, gs:// or az:// (their own variables hold the credentials); None: in
+    data_dir."""
+    queue_limit: int = _env("QUEUE_LIMIT", _whole(1, 1_000_000), lambda: 10_000)
+    """Generations that may wait; more are refused."""
+    attempts: int = _env("ATTEMPTS", _whole(1, 20), lambda: 3)
+    """Times that a generation is tried whose worker dies or whose store is away."""
+    retention_days: int = _env("RETENTION_DAYS", _whole(1, 3650), lambda: 30)
+    """Days after which a finished generation is deleted, its events and audio with it."""
+    stalled_s: float = _env("STALLED_S", _number(2, 600), lambda: 20.0)
+    """Seconds without a sign of life after which a worker counts as dead."""
+    drain_s: float = _env("DRAIN_S", _number(0, 3600), lambda: 30.0)
+    """Seconds that a stopping worker gives to what it is making; then that is left to another."""
+    runpod_endpoint: str | None = _env("RUNPOD_ENDPOINT", str, lambda: None)
+    """Id of a RunPod serverless endpoint; None: none is used."""
+    runpod_api_key: str | None = _env("RUNPOD_API_KEY", str, lambda: None, repr=False)
+    """Its key; kept out of repr, logs and errors."""
+    runpod_url: str = _env("RUNPOD_URL", str, lambda: "https://api.runpod.ai/v2")
+    """The address of RunPod's API."""
+    runpod_timeout_s: float = _env("RUNPOD_TIMEOUT_S", _number(1, 86_400), lambda: 900.0)
+    """Seconds from the submission until a result must be there."""
+
     def __post_init__(self) -> None:
         if self.database_url is not None and not re.match(r"postgres(ql)?://", self.database_url):
             raise SettingsError("REPROMPT_DATABASE_URL must start with postgresql://")
@@ -136,6 +158,14 @@ class Settings:
                 "REPROMPT_LLM_BASE_URL must be an address such as http://localhost:11434/v1, with no user or password "
                 "in it (a key goes into REPROMPT_LLM_API_KEY)"
             )
+        if not _is_address(self.runpod_url):
+            raise SettingsError("REPROMPT_RUNPOD_URL must be an address such as https://api.runpod.ai/v2")
+        if self.runpod_endpoint is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", self.runpod_endpoint):
+            raise SettingsError("REPROMPT_RUNPOD_ENDPOINT must be the id of an endpoint: letters, digits, - and _")
+        if (self.runpod_endpoint is None) != (self.runpod_api_key is None):
+            raise SettingsError("REPROMPT_RUNPOD_ENDPOINT and REPROMPT_RUNPOD_API_KEY go together: set both or none")
+        if self.runpod_api_key is not None and not re.fullmatch(r"[!-~]+", self.runpod_api_key):
+            raise SettingsError("REPROMPT_RUNPOD_API_KEY holds a space or a character that no key has")
         if self.llm_api_key is not None and not re.fullmatch(r"[!-~]+", self.llm_api_key):
             raise SettingsError("REPROMPT_LLM_API_KEY holds a space or a character that no key has")
         if self.llm_model is None and (self.llm_base_url != OPENAI_URL or self.llm_api_key is not None):

@@ -1,6 +1,59 @@
-"""From a MusicPlan to sound. Here: the preview, which a synthesizer plays on the CPU without any model."""
+"""From a MusicPlan to sound: the preview, and generations as jobs that are made here, by workers, or on RunPod."""
 
-from .audio_file import FORMATS, check_audio_path, write_audio
+from typing import TYPE_CHECKING, Any
+
+from .audio_file import FORMATS, check_audio_path, encode_audio, write_audio
 from .preview import SAMPLE_RATE, Preview, render_preview
 
-__all__ = ["FORMATS", "SAMPLE_RATE", "Preview", "check_audio_path", "render_preview", "write_audio"]
+if TYPE_CHECKING:
+    from .contract import Generation, GenerationError, GenerationRequest, Take
+    from .jobs import Event, Jobs, PlaceState
+    from .making import PreviewMaker
+    from .runpod import RunPodMaker
+    from .storage import AudioStore
+    from .work import Made, Maker, Sound, Work
+    from .worker import Worker
+
+__all__ = [
+    "FORMATS",
+    "SAMPLE_RATE",
+    "AudioStore",
+    "Event",
+    "Generation",
+    "GenerationError",
+    "GenerationRequest",
+    "Jobs",
+    "Made",
+    "Maker",
+    "PlaceState",
+    "Preview",
+    "PreviewMaker",
+    "RunPodMaker",
+    "Sound",
+    "Take",
+    "Work",
+    "Worker",
+    "check_audio_path",
+    "encode_audio",
+    "render_preview",
+    "write_audio",
+]
+
+_HOME = {
+    **dict.fromkeys(["Generation", "GenerationError", "GenerationRequest", "Take"], "contract"),
+    **dict.fromkeys(["Event", "Jobs", "PlaceState"], "jobs"),
+    **dict.fromkeys(["Made", "Maker", "Sound", "Work"], "work"),
+    "AudioStore": "storage",
+    "PreviewMaker": "making",
+    "RunPodMaker": "runpod",
+    "Worker": "worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What jobs need is imported when first used: the preview stands without them."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

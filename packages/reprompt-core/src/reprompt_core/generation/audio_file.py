@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..errors import AudioError
 
-__all__ = ["FORMATS", "check_audio_path", "write_audio"]
+__all__ = ["FORMATS", "check_audio_path", "encode_audio", "write_audio"]
 
 FORMATS = {"wav": "WAV", "flac": "FLAC", "ogg": "OGG", "mp3": "MP3"}
 """Suffixes that can be written, with libsndfile's names of their formats."""
@@ -38,6 +38,15 @@ def write_audio(
     except OSError as e:
         raise AudioError(f"{path} cannot be written: {e.strerror or e}.") from e
     return path
+
+
+def encode_audio(samples: npt.NDArray[np.float32], sample_rate: int, format: str) -> bytes:
+    """The bytes of an audio file of samples [n] or [channels, n], within -1..1.
+
+    Raises:
+        AudioError: the format is unknown, or the samples cannot be encoded.
+    """
+    return _encode(np.atleast_2d(samples), sample_rate, FORMATS[_known_format(Path(f".{format}"), format)])
 
 
 def check_audio_path(path: Path) -> None:

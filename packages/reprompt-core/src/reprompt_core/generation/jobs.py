@@ -1,0 +1,337 @@
+"""Generations: accepted, looked up, cancelled, followed, forgotten. The row in PostgreSQL is the truth."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Self
+from uuid import UUID, uuid4
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from ..database import Database, query
+from ..errors import JobError, JobNotFoundError, KeyReusedError, PromptError, QueueFullError, SettingsError
+from ..pipeline import Pipeline
+from ..settings import Settings
+from ..types import Reprompt
+from .contract import TERMINAL, Generation, GenerationRequest, Place, Status, from_object, to_json
+from .notices import Notices
+from .queue import Queue
+from .storage import AudioStore
+
+__all__ = ["Event", "Jobs", "PlaceState", "read_generation"]
+
+_FIELDS = tuple(
+    "id status generator request reprompt priority attempts progress created_at started_at finished_at model "
+    "model_revision takes error timings_ms".split()
+)
+_PRIORITIES = range(-100, 101)
+_LONGEST_KEY = 255
+
+
+class Event(NamedTuple):
+    """Something that happened to a generation."""
+
+    id: int  # grows
+    kind: Literal["status", "progress", "take"]
+    data: dict[str, Any]
+    at: datetime
+
+
+class PlaceState(NamedTuple):
+    """How busy a place is."""
+
+    place: Place
+    available: bool
+    slots: int  # generations at once
+    queued: int
+    running: int
+    wait_s: float | None  # until a new one would start, by how long the last ones took; None: not known
+    model: str | None = None
+    model_revision: str | None = None
+
+
+class Jobs:
+    """Every generation of a database.
+
+        async with Pipeline(settings) as pipeline, Jobs(pipeline=pipeline) as jobs:
+            g = await jobs.submit(GenerationRequest(words="slow rain"))
+            g = await jobs.wait(g.id, timeout_s=30)
+
+    Args:
+        settings: of the database and the audio store; None: the pipeline's.
+        pipeline: an open one, which writes the prompts, and whose database is used. None: for a process that makes
+            generations and accepts none.
+        store: where audio is kept; None: what the settings say.
+
+    Raises (on entering):
+        DatabaseError, AudioStoreError: with the setting to change.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, pipeline: Pipeline | None = None, store: AudioStore | None = None
+    ) -> None:
+        self.settings = settings or (pipeline.settings if pipeline else Settings())
+        self._pipeline, self._given_store = pipeline, store
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Prepares the queue and the audio store."""
+        self.store = self._given_store or AudioStore.open(self.settings)
+        self.database = self._pipeline.database if self._pipeline else await Database.open(self.settings)
+        self.queue, self._notices = Queue(self.database), Notices(self.database)
+        try:
+            await self.queue.open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Gives up the connections."""
+        await self._notices.close()
+        await self.queue.close()
+        if self._pipeline is None:
+            await self.database.close()
+
+    # -- for those who ask ---------------------------------------------------------------------------------------
+
+    async def submit(
+        self, request: GenerationRequest, *, tenant: str = "", key: str | None = None, priority: int = 0
+    ) -> Generation:
+        """Accepts a generation: from now on it will end, one way or another.
+
+        Args:
+            request: what to make.
+            tenant: whose it is.
+            key: an idempotency key: the same key and request are the same generation.
+            priority: -100 to 100; higher is made earlier.
+
+        Raises:
+            PromptError: the words cannot be used.
+            SettingsError: the generator or refiner asked for is not configured.
+            KeyReusedError: the key was used for another request.
+            QueueFullError: too many are waiting.
+            DatabaseError: the database went away.
+        """
+        if priority not in _PRIORITIES:
+            raise SettingsError(f"The priority is {priority}: from -100 to 100.")
+        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
+            raise PromptError(f"An idempotency key has 1 to {_LONGEST_KEY} characters, not {len(key)}.")
+        request = from_object(msgspec.to_builtins(request), GenerationRequest)  # made in Python it was not checked
+        digest = hashlib.sha256(to_json(request)).hexdigest()
+        if (known := await self._by_key(tenant, key, digest)) is not None:
+            return known
+        ((queued,),) = await self.database.fetch("count_queued")
+        if queued >= self.settings.queue_limit:
+            raise QueueFullError(
+                f"{queued} generations are waiting already, the most that are accepted; try again in a while."
+            )
+        place = await self._choose(request)
+        started = time.perf_counter()
+        reprompt = await self._write(request)
+        written_ms = round(1000 * (time.perf_counter() - started), 2)
+        row: dict[str, Any] = {
+            "id": uuid4(),
+            "tenant": tenant,
+            "key": key,
+            "digest": digest,
+            "generator": place,
+            "request": Jsonb(msgspec.to_builtins(request)),
+            "reprompt": Jsonb(reprompt.to_dict()),
+            "priority": priority,
+            "timings_ms": Jsonb({"reprompt": written_ms}),
+        }
+        async with self.database.connection() as connection, connection.transaction():
+            added = await (await connection.execute(query("add_generation"), row)).fetchone()
+            if added is not None:
+                task = await self.queue.add(connection, row["id"], place=place, priority=priority)
+                await connection.execute(query("set_task"), {"id": row["id"], "task": task})
+                return read_generation(added)
+        known = await self._by_key(tenant, key, digest)  # another of the same key was quicker
+        if known is None:
+            raise JobError("The generation of this idempotency key was removed at this moment; ask again.")
+        return known
+
+    async def get(self, id: str, *, tenant: str | None = None) -> Generation:
+        """A generation as it is now.
+
+        Args:
+            id: of the generation.
+            tenant: whose it must be; None: anyone's.
+
+        Raises:
+            JobNotFoundError: there is none.
+        """
+        rows = await self.database.fetch("generation", id=_uuid(id), tenant=tenant)
+        if not rows:
+            raise JobNotFoundError(f"There is no generation {id}: it was never made, or is deleted.")
+        return read_generation(rows[0])
+
+    async def newest(
+        self,
+        *,
+        tenant: str = "",
+        status: Status | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 20,
+    ) -> list[Generation]:
+        """The generations of a tenant, newest first.
+
+        Args:
+            tenant: whose.
+            status: only those.
+            before: `created_at` and `id` of the last one of the page before.
+            limit: at most so many.
+        """
+        at, id = before or (None, None)
+        rows = await self.database.fetch(
+            "newest_generations", tenant=tenant, status=status, before_at=at, before_id=id, limit=limit
+        )
+        return [read_generation(row) for row in rows]
+
+    async def cancel(self, id: str, *, tenant: str | None = None) -> Generation:
+        """Ends a generation that waits at once, and one that runs within seconds; a final one stays as it is.
+
+        Raises:
+            JobNotFoundError: there is none.
+        """
+        async with self.database.connection() as connection, connection.transaction():
+            asked = {"id": _uuid(id), "tenant": tenant}
+            row = await (await connection.execute(query("cancel_generation"), asked)).fetchone()
+            if row is not None and row[0] == "cancelled":
+                await self.queue.drop(connection, row[1])
+        return await self.get(id, tenant=tenant)
+
+    async def remove(self, id: str, *, tenant: str | None = None) -> None:
+        """Deletes a finished generation, its events and its audio.
+
+        Raises:
+            JobNotFoundError: there is none.
+            JobError: it is not finished; cancel it first.
+            AudioStoreError: its audio cannot be deleted; nothing is.
+        """
+        generation = await self.get(id, tenant=tenant)
+        if not generation.done:
+            raise JobError(f"Generation {id} is {generation.status}: cancel it first.")
+        await self.store.remove(generation.id)
+        await self.database.fetch("remove_generation", id=_uuid(id), tenant=tenant)
+
+    async def wait(self, id: str, *, tenant: str | None = None, timeout_s: float) -> Generation:
+        """The generation once it is final, or as it is when the time is over."""
+        with_deadline = asyncio.timeout(timeout_s)
+        try:
+            async with with_deadline:
+                async for _ in self.events(id, tenant=tenant):
+                    pass
+        except TimeoutError:
+            if not with_deadline.expired():
+                raise
+        return await self.get(id, tenant=tenant)
+
+    async def events(self, id: str, *, tenant: str | None = None, after: int = 0) -> AsyncIterator[Event]:
+        """What happened to a generation since an event, and what happens, until its status is final.
+
+        Raises:
+            JobNotFoundError: there is none, or it was deleted meanwhile.
+        """
+        known = (await self.get(id, tenant=tenant)).id
+        async with self._notices.of(known) as notice:
+            while True:
+                rows = await self.database.fetch("events_after", id=UUID(known), after=after)
+                for row in rows:
+                    event = Event(*row)
+                    after = event.id
+                    yield event
+                    if event.kind == "status" and event.data["status"] in TERMINAL:
+                        return
+                if not rows:
+                    if (await self.get(known, tenant=tenant)).done:  # its last event was seen before `after`
+                        return
+                    await notice.wait()
+
+    async def places(self) -> list[PlaceState]:
+        """Where music can be made now, and how busy it is there."""
+        live = {place: rest for place, *rest in await self.database.fetch("live_workers", stalled_s=self._stalled_s)}
+        states: list[PlaceState] = []
+        for place, queued, running, took_s in await self.database.fetch("queue_state"):
+            slots, model, revision = live.get(place, (0, None, None))
+            configured = place != "runpod" or self.settings.runpod_endpoint is not None
+            waiting = max(0, queued + running + 1 - slots)
+            wait_s = (
+                took_s * waiting / slots if slots and took_s is not None else (0.0 if slots and not waiting else None)
+            )
+            states.append(
+                PlaceState(place, bool(slots) and configured, slots, queued, running, wait_s, model, revision)
+            )
+        order = ("preview", "musicgen", "runpod")
+        return sorted(states, key=lambda state: order.index(state.place))
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @property
+    def _stalled_s(self) -> float:
+        return self.settings.stalled_s
+
+    async def _by_key(self, tenant: str, key: str | None, digest: str) -> Generation | None:
+        if key is None:
+            return None
+        rows = await self.database.fetch("generation_by_key", tenant=tenant, key=key)
+        if not rows:
+            return None
+        *columns, known = rows[0]
+        if known != digest:
+            raise KeyReusedError
+        return read_generation(columns)
+
+    async def _choose(self, request: GenerationRequest) -> Place:
+        """Where it will be made."""
+        if request.generator == "runpod" and self.settings.runpod_endpoint is None:
+            raise SettingsError("RunPod is not configured: set REPROMPT_RUNPOD_ENDPOINT and REPROMPT_RUNPOD_API_KEY.")
+        if request.generator != "auto":
+            return request.generator
+        if self.settings.runpod_endpoint is not None:
+            return "runpod"
+        live = await self.database.fetch("live_workers", stalled_s=self._stalled_s)
+        return "musicgen" if any(place == "musicgen" for place, *_ in live) else "preview"
+
+    async def _write(self, request: GenerationRequest) -> Reprompt:
+        """Before and after; a prompt that was edited by hand stands as it is, and its own words make the plan."""
+        if self._pipeline is None:
+            raise JobError("These jobs were opened without a pipeline: they are made here, not accepted.")
+        reprompt = await self._pipeline.reprompt(request.words, mode=request.mode, refiner=request.refiner)
+        if request.prompt is None or request.prompt == reprompt.prompt:
+            return reprompt
+        edited = await self._pipeline.reprompt(request.prompt, mode="off", refiner="rules")
+        note = "The prompt was edited by hand; the plan was read from it."
+        return replace(
+            reprompt,
+            prompt=request.prompt,
+            refiner="person",
+            plan=edited.plan,
+            reasons=edited.reasons,
+            warnings=(*reprompt.warnings, note),
+        )
+
+
+def read_generation(row: Any) -> Generation:
+    """The generation of a row with the columns of the queries' {generation}."""
+    fields = dict(zip(_FIELDS, row, strict=True))
+    fields["id"] = str(fields["id"])
+    fields["progress"] = round(fields["progress"], 3)
+    return from_object(fields, Generation)
+
+
+def _uuid(id: str) -> UUID:
+    try:
+        return UUID(id)
+    except ValueError:
+        raise JobNotFoundError(f"There is no generation {id!r}: an id looks like {UUID(int=0)}.") from None

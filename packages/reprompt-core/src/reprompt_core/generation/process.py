@@ -1,0 +1,33 @@
+"""A process that makes music: from its settings to its end by signal."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+
+from .jobs import Jobs
+from .work import Maker
+from .worker import Worker
+
+__all__ = ["run_worker"]
+
+
+async def run_worker(jobs: Jobs, makers: Sequence[Maker], *, ready: Callable[[Worker], None] | None = None) -> None:
+    """Makes generations until SIGTERM or SIGINT, then drains.
+
+    Args:
+        jobs: open.
+        makers: loaded, one for each place.
+        ready: called once the worker fetches.
+    """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        worker = Worker(jobs, makers)
+        running = asyncio.create_task(worker.run(stop))
+        if ready is not None:
+            ready(worker)
+        await running
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
