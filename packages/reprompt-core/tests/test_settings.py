@@ -35,6 +35,16 @@ def test_every_field_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) 
         "LLM_BREAKER_S": ("9", 9.0),
         "LLM_CACHE_SIZE": ("0", 0),
         "LLM_CACHE_DAYS": ("7", 7),
+        "AUDIO_URL": ("s3://bucket/music", "s3://bucket/music"),
+        "QUEUE_LIMIT": ("50", 50),
+        "ATTEMPTS": ("2", 2),
+        "RETENTION_DAYS": ("3", 3),
+        "STALLED_S": ("5.5", 5.5),
+        "DRAIN_S": ("0", 0.0),
+        "RUNPOD_ENDPOINT": ("abc123", "abc123"),
+        "RUNPOD_API_KEY": ("rp-1", "rp-1"),
+        "RUNPOD_URL": ("http://localhost:2/v2", "http://localhost:2/v2"),
+        "RUNPOD_TIMEOUT_S": ("60", 60.0),
     }
     assert {f.name.upper() for f in fields(Settings)} == set(given)
     for name, (text, _) in given.items():

@@ -41,13 +41,15 @@ _GENERATION = (
     "id, status, generator, request, reprompt, priority, attempts, progress, created_at, started_at, finished_at, "
     "model, model_revision, takes, error, timings_ms"
 )
+_COMPARISON = "id, words, seconds, seed, generator, raw, rewritten, shown, choice, created_at, voted_at"
 
 
 @cache
 def _queries() -> dict[str, LiteralString]:
     folder = resources.files("reprompt_core") / "sql"
     text = "\n".join((folder / name).read_text("utf-8") for name in ("queries.sql", "generation_queries.sql"))
-    parts = re.split(r"^-- name: (\w+)$", text.replace("{generation}", _GENERATION), flags=re.MULTILINE)[1:]
+    text = text.replace("{generation}", _GENERATION).replace("{comparison}", _COMPARISON)
+    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
     # the file is part of the package: its text is as literal as if it stood here
     return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
 

@@ -23,7 +23,7 @@ from .refining.tokens import MAX_TOKENS, estimated_tokens
 from .senses import Reader, Reading
 from .settings import Settings
 from .stated import read_stated
-from .types import Brief, CaptionFilter, Mode, Reprompt
+from .types import Brief, CaptionFilter, Emotion, Mode, MusicPlan, Reason, Reprompt, Senses
 from .words import Words, plain
 
 if TYPE_CHECKING:
@@ -216,6 +216,18 @@ class Pipeline:
             if reading is not None and not reading.done():
                 await asyncio.wait([reading])
         return answers
+
+    async def literal_plan(self, words: str) -> tuple[MusicPlan, tuple[Reason, ...]]:
+        """The plan of the music words alone that the person used: what is left of the words without rewriting.
+
+        Raises:
+            PromptError: the words cannot be used.
+        """
+        checked = Words.check(words)
+        reading = await asyncio.to_thread(self._reader.read, checked)
+        stated = read_stated(checked, reading.senses, self._knowledge)
+        nothing = Senses((), (), {}, Emotion(0.0, 0.0))
+        return self._planner.plan(senses=nothing, stated=stated, captions=(), votes=(), seed=seed_of(checked))
 
     async def _read(self, batch: Sequence[Words | PromptError]) -> tuple[list[Reading], float]:
         """The readings of the usable texts, and the seconds that each took."""

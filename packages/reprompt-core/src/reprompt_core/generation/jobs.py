@@ -309,7 +309,11 @@ class Jobs:
             raise JobError("These jobs were opened without a pipeline: they are made here, not accepted.")
         reprompt = await self._pipeline.reprompt(request.words, mode=request.mode, refiner=request.refiner)
         if request.prompt is None or request.prompt == reprompt.prompt:
-            return reprompt
+            if request.mode != "off":
+                return reprompt
+            # a preview must not play what the prompt does not say
+            plan, reasons = await self._pipeline.literal_plan(request.words)
+            return replace(reprompt, plan=plan, reasons=reasons)
         edited = await self._pipeline.reprompt(request.prompt, mode="off", refiner="rules")
         note = "The prompt was edited by hand; the plan was read from it."
         return replace(

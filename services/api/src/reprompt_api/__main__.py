@@ -1,0 +1,5 @@
+"""`python -m reprompt_api`."""
+
+from .cli import main
+
+main()

