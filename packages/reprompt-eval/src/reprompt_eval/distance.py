@@ -150,13 +150,14 @@ def _mmd2(within: float, among: float, across: float, n: int, m: int) -> float:
 def _kernel_sums(a: Vectors, b: Vectors, width: float) -> npt.NDArray[np.float64]:
     """For each of a, the sum of the kernel over b."""
     blocks = (a[i : i + _BLOCK] for i in range(0, len(a), _BLOCK))
-    return np.concatenate([np.exp(-_squared(block, b) / (2 * width**2)).sum(1, dtype=np.float64) for block in blocks])
+    sums: npt.NDArray[np.float64] = np.concatenate([np.exp(-_squared(x, b) / (2 * width**2)).sum(1) for x in blocks])
+    return sums
 
 
 def _squared(a: Vectors, b: Vectors) -> npt.NDArray[np.float64]:
     from scipy.spatial.distance import cdist
 
-    return cdist(a, b, "sqeuclidean")
+    return np.asarray(cdist(a, b, "sqeuclidean"), np.float64)
 
 
 def _median_distance(points: Vectors) -> float:

@@ -1,0 +1,74 @@
+"""`reprompt-eval run`: an experiment from its plan to its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..terminal import err, errors, out, safe
+
+if TYPE_CHECKING:
+    from ..plan import ExperimentPlan
+
+__all__ = ["run"]
+
+
+def run(
+    plan: Annotated[Path, typer.Argument(help="The plan, TOML (docs/evaluation.md).")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; default: runs/NAME-OF-THE-PLAN.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say what would be done and what it can find; do nothing.")
+    ] = False,
+) -> None:
+    """Run an experiment, or go on with it: prompts, audio, scores, report, in one folder."""
+    import asyncio
+
+    with errors():
+        from ..experiment import Experiment
+        from ..plan import read_plan
+
+        read = read_plan(plan)
+        _say(read)
+        if check:
+            return
+        folder = output or Path("runs") / plan.stem
+        asyncio.run(Experiment(read, folder, progress=_Bar()).run())
+        from ..report import write_report
+
+        out.print(safe(str(write_report(folder))))
+
+
+def _say(plan: "ExperimentPlan") -> None:
+    """What will be done, and what difference it can find."""
+    from ..paired import detectable_difference
+
+    n, seeds, arms = len(plan.prompts), len(plan.seeds), [arm.name for arm in plan.arms]
+    what = f"{n} prompts x {len(arms)} arms ({', '.join(arms)}) x {seeds} seeds of {plan.seconds:g} s"
+    err.print(safe(f"{plan.title}: {what}, made by {plan.generator}"))
+    found = detectable_difference(n, plan.sd, seeds=seeds)
+    err.print(
+        f"with 80 % power it finds a difference of {found.difference:.3f}, at best (if all spread is that of seeds) "
+        f"{found.at_best:.3f}; expected standard deviation {plan.sd:g}"
+    )
+    if not plan.checkpoints:
+        err.print("no CLAP checkpoint: how well the music fits the words is not measured (reprompt-eval doctor)")
+
+
+class _Bar:
+    """One line for each step, that fills."""
+
+    def __init__(self) -> None:
+        self._step, self._shown = "", -1
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        percent = 100 * done // max(total, 1)
+        if (step, percent) == (self._step, self._shown):
+            return
+        new = step != self._step
+        self._step, self._shown = step, percent
+        if err.is_terminal:
+            err.print(f"{'' if new else chr(13)}{step}  {done} of {total}", end="\n" if done == total else "")
+        elif new or done == total:
+            err.print(f"{step}  {done} of {total}")

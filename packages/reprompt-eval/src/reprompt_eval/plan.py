@@ -1,0 +1,160 @@
+"""The plan of an experiment, written before it runs: prompts x arms x seeds, what makes the audio, what scores it.
+
+title = "Do the rules help?"
+prompts = "prompts.csv"             # columns id and words; others may be strata
+arms = ["raw", "rules"]             # raw rules append llm llm-without-captions
+seeds = 4                           # or a list
+seconds = 10
+generator = "preview"               # preview musicgen runpod auto, the https:// of an API, or a folder of audio
+checkpoints = ["music.pt"]          # of CLAP; none: only what needs none is measured
+bound = 0.02                        # differences under it count as none; set before the run
+sd = 0.096                          # expected of the paired differences, to say what can be found
+strata = ["taste"]
+[primary]
+arm = "rules"
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from .errors import OptionError, RunFolderError
+from .run_folder import Prompt
+from .scores import BASELINE
+from .tables import rows_of
+
+__all__ = ["ARMS", "Arm", "ExperimentPlan", "read_plan"]
+
+_PUBLISHED_SD = 0.096  # of the original study (facts in docs/evaluation.md)
+_FIELDS = {
+    "title", "prompts", "arms", "seeds", "seconds", "generator", "checkpoints", "bound", "sd", "strata", "primary",
+    "tokenizer",
+}  # fmt: skip
+ArmName = Literal["raw", "rules", "append", "llm", "llm-without-captions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """How the prompt of an arm is written."""
+
+    name: str
+    mode: Literal["rewrite", "append", "off"]
+    refiner: Literal["auto", "rules", "llm"] = "rules"
+    captions: bool = True
+
+
+ARMS: Mapping[str, Arm] = {
+    "raw": Arm("raw", "off"),
+    "rules": Arm("rules", "rewrite"),
+    "append": Arm("append", "append"),
+    "llm": Arm("llm", "rewrite", "llm"),
+    "llm-without-captions": Arm("llm-without-captions", "rewrite", "llm", captions=False),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentPlan:
+    """A plan that was checked."""
+
+    path: Path
+    text: str  # of the file, as it is kept
+    title: str
+    prompts: tuple[Prompt, ...]
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    seconds: float
+    generator: str
+    checkpoints: tuple[str, ...]
+    tokenizer: str
+    bound: float | None
+    sd: float
+    strata: tuple[str, ...]
+
+
+def read_plan(path: str | Path) -> ExperimentPlan:
+    """Reads a plan and the prompts that it names.
+
+    Raises:
+        OptionError: a value that cannot be used; says which, and what it may be.
+        RunFolderError: a file cannot be read.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+        given = tomllib.loads(text)
+    except OSError as e:
+        raise RunFolderError(f"{path} cannot be read: {e.strerror or e}.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise RunFolderError(f"{path.name} is not TOML: {e}.") from e
+    if unknown := sorted(given.keys() - _FIELDS):
+        raise OptionError(f"{path.name}: {unknown[0]!r} is no part of a plan ({', '.join(sorted(_FIELDS))}).")
+    arms = _names(given, "arms", ("raw", "rules"))
+    if bad := [a for a in arms if a not in get_args(ArmName)]:
+        raise OptionError(f"{path.name}: arm {bad[0]!r} is unknown: {', '.join(get_args(ArmName))}.")
+    if BASELINE not in arms or len(set(arms)) < max(2, len(arms)):
+        raise OptionError(f"{path.name}: arms must hold {BASELINE!r} and at least one other, each once.")
+    seconds, bound, sd = _number(given, "seconds", 10.0), given.get("bound"), _number(given, "sd", _PUBLISHED_SD)
+    if not 1 <= seconds <= 300:
+        raise OptionError(f"{path.name}: seconds must be from 1 to 300, not {seconds:g}.")
+    if bound is not None:
+        bound = _number(given, "bound", 0.0)
+    return ExperimentPlan(
+        path=path,
+        text=text,
+        title=str(given.get("title", path.stem)),
+        prompts=_prompts(path, given),
+        arms=tuple(ARMS[a] for a in arms),
+        seeds=_seeds(given),
+        seconds=seconds,
+        generator=str(given.get("generator", "preview")),
+        checkpoints=_names(given, "checkpoints", ()),
+        tokenizer=str(given.get("tokenizer", "roberta-base")),
+        bound=bound,
+        sd=sd,
+        strata=_names(given, "strata", ()),
+    )
+
+
+def _prompts(path: Path, given: Mapping[str, Any]) -> tuple[Prompt, ...]:
+    named = given.get("prompts")
+    if not isinstance(named, str):
+        raise OptionError(f"{path.name}: prompts must name a CSV file with the columns id and words.")
+    columns, rows = rows_of(path.parent / named, RunFolderError)
+    if missing := [c for c in ("id", "words") if c not in columns]:
+        raise RunFolderError(f"{named} has no column {' and '.join(missing)} (it has {', '.join(columns)}).")
+    made: dict[str, Prompt] = {}
+    for place, row in rows:
+        id, words = row["id"].strip(), row["words"].strip()
+        if not id or not words or id in made or "/" in id or id.startswith("."):
+            raise RunFolderError(f"{named}, {place}: an id (each once, no /) and words are needed.")
+        made[id] = Prompt(id, words, {}, {c: v.strip() for c, v in row.items() if c not in {"id", "words"}})
+    if len(made) < 2:
+        raise RunFolderError(f"{named} holds {len(made)} prompts: at least 2 are needed.")
+    return tuple(made.values())
+
+
+def _names(given: Mapping[str, Any], field: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    value = given.get(field, list(default))
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in cast("list[Any]", value)):
+        raise OptionError(f"{field} must be a list of texts, not {value!r}.")
+    return tuple(cast("list[str]", value))
+
+
+def _number(given: Mapping[str, Any], field: str, default: float) -> float:
+    value = given.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+        raise OptionError(f"{field} must be a number above 0, not {value!r}.")
+    return float(value)
+
+
+def _seeds(given: Mapping[str, Any]) -> tuple[int, ...]:
+    value = given.get("seeds", 4)
+    seeds = list(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+    whole = isinstance(seeds, list) and all(
+        isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in cast("list[Any]", seeds)
+    )
+    if not whole or not seeds or len(set(cast("list[int]", seeds))) < len(cast("list[int]", seeds)):
+        raise OptionError(f"seeds must be a number above 0, or a list of whole numbers, each once, not {value!r}.")
+    return tuple(cast("list[int]", seeds))

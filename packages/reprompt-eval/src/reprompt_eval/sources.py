@@ -1,0 +1,185 @@
+"""Where an experiment's audio comes from: the job queue, an API, or a folder."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from reprompt_core import JobError, Pipeline, PromptError, RepromptError
+from reprompt_core.generation.contract import Generation, GenerationRequest
+from reprompt_core.generation.jobs import Jobs
+from reprompt_core.generation.making import PreviewMaker
+from reprompt_core.generation.worker import Worker
+
+from .errors import AudioFileError, OptionError
+from .plan import Arm
+from .run_folder import Prompt
+
+__all__ = ["Source", "source_of"]
+
+_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+_TENANT = "evaluation"
+_PLACES = ("auto", "preview", "musicgen", "runpod")
+_FULL_S = 2.0  # pause while the queue takes no more
+
+
+class Source(Protocol):
+    """Makes one audio at a time; many may be asked for at once."""
+
+    name: str  # what made it, as far as it is known
+
+    async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
+        """(the file, its suffix) for a text.
+
+        Raises:
+            AudioFileError: there is none; says why.
+        """
+        ...
+
+
+@asynccontextmanager
+async def source_of(generator: str, *, pipeline: Pipeline, run: str) -> AsyncGenerator[Source]:
+    """The source that a plan names.
+
+    Args:
+        generator: preview, musicgen, runpod, auto; the address of an API; or a folder.
+        pipeline: an open one; its database holds the queue.
+        run: what makes this run's jobs its own: a run that is taken up again finds them.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    async with AsyncExitStack() as stack:
+        if generator.startswith(("http://", "https://")):
+            yield await stack.enter_async_context(_Api.open(generator))
+        elif generator in _PLACES:
+            jobs = await stack.enter_async_context(Jobs(pipeline=pipeline))
+            if generator in {"auto", "preview"}:  # otherwise nobody may be there to play them
+                await stack.enter_async_context(_working(Worker(jobs, [PreviewMaker(pipeline.knowledge)])))
+            yield _Queue(jobs, generator, run)
+        elif await asyncio.to_thread(Path(generator).is_dir):
+            yield _Folder(Path(generator))
+        else:
+            raise OptionError(
+                f"generator {generator!r} is none of {', '.join(_PLACES)}, no https:// address, and no folder that is "
+                "there."
+            )
+
+
+def _request(prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float, generator: str) -> GenerationRequest:
+    edited = None if arm.mode == "off" else text
+    place: Any = generator
+    return GenerationRequest(
+        words=prompt.words, prompt=edited, mode=arm.mode, refiner="rules", generator=place, seconds=seconds, seed=seed
+    )
+
+
+class _Queue:
+    """Jobs on the project's own queue: workers on any number of machines make them."""
+
+    def __init__(self, jobs: Jobs, generator: str, run: str) -> None:
+        self._jobs, self._generator, self._run = jobs, generator, run
+        self.name = generator
+
+    async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
+        request = _request(prompt, text, arm, seed, seconds, self._generator)
+        key = hashlib.sha256(f"{self._run} {prompt.id} {arm.name} {seed}".encode()).hexdigest()
+        try:
+            generation = await self._submit(request, key)
+            while not generation.done:
+                generation = await self._jobs.wait(generation.id, tenant=_TENANT, timeout_s=3600)
+            self.name = generation.model or generation.generator
+            return await self._file(generation)
+        except (JobError, PromptError, RepromptError) as e:
+            raise AudioFileError(f"{type(e).__name__}: {e}") from e
+
+    async def _submit(self, request: GenerationRequest, key: str) -> Generation:
+        from reprompt_core import QueueFullError
+
+        while True:
+            try:
+                return await self._jobs.submit(request, tenant=_TENANT, key=key)
+            except QueueFullError:
+                await asyncio.sleep(_FULL_S)
+
+    async def _file(self, generation: Generation) -> tuple[bytes, str]:
+        if generation.status != "succeeded":
+            why = generation.error.message if generation.error else generation.status
+            raise AudioFileError(f"The generation {generation.status}: {why}")
+        (take, *_) = generation.takes
+        return await self._jobs.store.get(generation.key(take)), f".{take.format}"
+
+
+class _Api:
+    """The REST API of another Reprompt. REPROMPT_API_KEY is its key."""
+
+    def __init__(self, client: Any, address: str) -> None:
+        self._client, self.name = client, address
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, address: str) -> AsyncGenerator["_Api"]:
+        import httpx2
+
+        key = os.environ.get("REPROMPT_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx2.AsyncClient(base_url=address.rstrip("/"), headers=headers, timeout=60) as client:
+            yield cls(client, address)
+
+    async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
+        import httpx2
+
+        request = _request(prompt, text, arm, seed, seconds, "auto")
+        body = {f: getattr(request, f) for f in request.__struct_fields__}
+        try:
+            made = await self._call("POST", "/v1/generations", json=body, headers={"Prefer": "wait=30"})
+            while made["status"] in {"queued", "running"}:
+                await asyncio.sleep(1)
+                made = await self._call("GET", f"/v1/generations/{made['id']}")
+            if made["status"] != "succeeded":
+                raise AudioFileError(f"The generation {made['status']}: {(made.get('error') or {}).get('message', '')}")
+            self.name = str(made.get("model") or made["generator"])
+            take = made["takes"][0]
+            answer = await self._client.get(take["audio"])
+            answer.raise_for_status()
+            return answer.content, f".{take['format']}"
+        except (httpx2.HTTPError, KeyError, TypeError, ValueError) as e:
+            raise AudioFileError(f"{self.name}: {type(e).__name__}: {e}") from e
+
+    async def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        while True:
+            answer = await self._client.request(method, path, **more)
+            if answer.status_code not in {429, 503}:
+                break
+            await asyncio.sleep(min(60.0, float(answer.headers.get("retry-after", 2))))
+        if answer.status_code >= 400:
+            raise AudioFileError(f"{path}: {answer.status_code}: {answer.json().get('detail', '')}")
+        return answer.json()
+
+
+class _Folder:
+    """Audio that is there: PROMPT-ARM-SEED.wav, or .flac, .ogg, .mp3."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.name = folder, f"folder {folder.name}"
+
+    async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
+        for suffix in _SUFFIXES:
+            path = self._folder / f"{prompt.id}-{arm.name}-{seed}{suffix}"
+            if path.is_file():
+                return await asyncio.to_thread(path.read_bytes), suffix
+        raise AudioFileError(f"There is no {prompt.id}-{arm.name}-{seed}.wav (or .flac, .ogg, .mp3) in {self._folder}.")
+
+
+@asynccontextmanager
+async def _working(worker: Worker) -> AsyncGenerator[None]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
