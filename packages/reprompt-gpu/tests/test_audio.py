@@ -224,6 +224,30 @@ def test_a_path_is_refused_before_there_is_a_sound(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"there is no folder .*missing"):
         check_path(tmp_path / "missing" / "a.wav")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "a.wav").mkdir()
+    with pytest.raises(AudioError, match=r"a\.wav cannot be written: it is a folder"):
+        check_path(tmp_path / "a.wav")
+
+
+def test_a_folder_that_one_may_not_write_in_is_refused_before_there_is_a_sound() -> None:
+    script = """
+        import os, tempfile
+        from pathlib import Path
+        from reprompt_gpu.audio import check_path
+        from reprompt_gpu.errors import AudioError
+
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o555)
+            if os.getuid() == 0:  # who may everything
+                os.setuid(65534)
+            try:
+                check_path(Path(folder) / "a.wav")
+            except AudioError as e:
+                print(e)
+            os._exit(0)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("may not be written in."), done.stdout + done.stderr
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:

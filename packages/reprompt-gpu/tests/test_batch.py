@@ -37,6 +37,13 @@ def finish(batch: Batch, waiting: list[Sequence]) -> None:
             batch.leave(done)
 
 
+def assert_same_keys(one: Batch, other: Batch, *, positions: int) -> None:
+    """Of the first slot, in which both had the same sequence last."""
+    for part in ("keys", "values"):
+        ours, theirs = (getattr(b.cache, part)[:, 0, :, :positions] for b in (one, other))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
 class Uncaptured:
     """What a CUDA graph replays, run as it is."""
 
@@ -61,6 +68,86 @@ def test_the_form_of_a_step_that_is_captured_gives_the_same_codes() -> None:
         assert a.codes.shape == (4, a.frames)
         np.testing.assert_array_equal(a.codes, b.codes)
     assert len(shapes.shapes) > 4
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_one_sequence_without_numbers_ends_alone_and_leaves_nothing_behind(captured: bool) -> None:
+    batch = batch_of(slots=3)
+    if captured:
+        batch._graphs = Uncaptured(batch)  # type: ignore[assignment]
+    bad, good, after, alone = (sequences()[i] for i in (1, 2, 0, 0))
+    bad.text = torch.full_like(bad.text, torch.nan)
+    with torch.inference_mode():
+        finish(batch_of(), [alone])
+        batch.join(good)
+        batch.join(bad)
+        while not bad.error:
+            for done in batch.step():
+                assert done is bad
+                batch.leave(done)
+        assert "no numbers" in str(bad.error)
+        finish(batch, [after])  # beside the good one, in the slot of the bad one
+    assert good.error is None
+    assert good.done == 100
+    assert after.error is None
+    np.testing.assert_array_equal(after.codes, alone.codes)
+
+
+def test_nothing_is_allocated_anew_for_a_sequence() -> None:
+    batch = batch_of(slots=3)
+    kept = {name: t.data_ptr() for name, t in [*vars(batch).items(), *vars(batch.cache).items()] if torch.is_tensor(t)}
+    assert len(kept) > 10
+    finish(batch, sequences())
+    now = [*vars(batch).items(), *vars(batch.cache).items()]
+    assert {name: t.data_ptr() for name, t in now if torch.is_tensor(t)} == kept
+
+
+def test_a_piece_that_goes_on_reads_a_layer_with_each_step_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, together = [sequences()[1:4:2] for _ in range(2)]  # of 70 frames and of 130: a window and a half
+    batch, by_itself = batch_of(), [batch_of() for _ in alone]
+    for s, its_own in zip(alone, by_itself, strict=True):
+        finish(its_own, [s])
+    calls: list[str] = []
+    for name in ("prefill", "step"):
+        call = getattr(batch.decoder, name)
+        monkeypatch.setattr(batch.decoder, name, lambda *a, _n=name, _c=call, **k: calls.append(_n) or _c(*a, **k))
+    batch.join(together[1])
+    for _ in range(50):  # the other is under way when the window ends
+        batch.step()
+    finish(batch, together[:1])
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a.codes, b.codes)
+    # codes seldom show a key that is wrong
+    assert_same_keys(batch, by_itself[1], positions=alone[1].position - 1)
+    assert calls.count("prefill") == 2  # layers
+    assert "prefill prefill" not in " ".join(calls)
+
+
+def test_a_piece_that_goes_on_may_move_and_leave_while_it_reads() -> None:
+    alone, by_itself = sequences()[3], batch_of()
+    finish(by_itself, [alone])
+    batch = batch_of()
+    first, moved = sequences()[4], sequences()[3]
+    for s in (first, moved):
+        batch.join(s)
+    while not moved.reading:
+        batch.step()
+    batch.step()  # a layer is read
+    assert moved.reading
+    assert batch.active.index(moved) == 1
+    batch.leave(first)
+    assert batch.active.index(moved) == 0
+    finish(batch, [])
+    np.testing.assert_array_equal(alone.codes, moved.codes)
+    assert_same_keys(batch, by_itself, positions=alone.position - 1)
+    left = sequences()[3]
+    batch.join(left)
+    while not left.reading:
+        batch.step()
+    batch.leave(left)
+    again = sequences()[3]
+    finish(batch, [again])
+    np.testing.assert_array_equal(alone.codes, again.codes)
 
 
 def test_a_bucket_holds_what_it_is_for_and_no_more_than_there_is() -> None:

@@ -1,7 +1,6 @@
 """The codec: what `EncodecModel.decode` gives, whole and in any pieces."""
 
 import copy
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -58,14 +57,6 @@ SHAPES = {
     "padded by the edge": {"upsampling_ratios": [3, 2], "use_causal_conv": False, "pad_mode": "replicate"},
 }
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def encodec(**options: object) -> EncodecModel:

@@ -2,31 +2,19 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from reprompt_gpu import CapacityError, Engine, GenerationError, GenerationRequest, RequestError
-from reprompt_gpu.quantization import Quantization
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ("slow strings", "loud drums and bass in the night", "a bright flute melody", "warm jazz piano for the sea")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def engine_of(*, slots: int = 4, quantize: Quantization | None = None, stereo: bool = False) -> Engine:
-    return Engine.from_transformers(
-        tiny_model(stereo=stereo), tiny_tokenizer(), device="cpu", slots=slots, quantize=quantize
-    )
+def engine_of(*, slots: int = 4, stereo: bool = False, **how: Any) -> Engine:
+    return Engine.from_transformers(tiny_model(stereo=stereo), tiny_tokenizer(), device="cpu", slots=slots, **how)
 
 
 def some_request(i: int, **more: Any) -> GenerationRequest:
@@ -43,12 +31,14 @@ def some_request(i: int, **more: Any) -> GenerationRequest:
     return GenerationRequest(**(options | more))
 
 
-@pytest.mark.parametrize("quantize", [None, "int8"])
-def test_a_seed_gives_the_same_codes_alone_in_a_batch_and_joined_late(quantize: Quantization | None) -> None:
+@pytest.mark.parametrize(
+    "how", [{}, {"dtype": "bfloat16"}, {"dtype": "float16"}, {"quantize": "int8"}, {"quantize": "int4"}], ids=str
+)
+def test_a_seed_gives_the_same_codes_alone_in_a_batch_and_joined_late(how: dict[str, Any]) -> None:
     requests = [some_request(i) for i in range(7)]
-    with engine_of(slots=1, quantize=quantize) as engine:
+    with engine_of(slots=1, **how) as engine:
         alone = [engine.generate([r])[0].codes for r in requests]
-    with engine_of(slots=7, quantize=quantize) as engine:
+    with engine_of(slots=7, **how) as engine:
         together = [t.codes for t in engine.generate(requests)]
         jobs = []
         for request in requests[::-1]:  # each joins while the others run
@@ -56,7 +46,7 @@ def test_a_seed_gives_the_same_codes_alone_in_a_batch_and_joined_late(quantize: 
             while not jobs[-1].ready and not jobs[-1].done:
                 time.sleep(0.001)
         late = [job.result(60).codes for job in jobs[::-1]]
-    with engine_of(slots=3, quantize=quantize) as engine:
+    with engine_of(slots=3, **how) as engine:
         queued = [t.codes for t in engine.generate(requests)]
     for i, codes in enumerate(alone):
         assert codes.shape == (4, 50 + 15 * i)

@@ -1,12 +1,20 @@
 """The command `reprompt-gpu`, as a person runs it."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
+import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import soundfile
+from reprompt_gpu import benchmark
+from reprompt_gpu.audio import measure
 from reprompt_gpu.cli import app
 from tiny import tiny_model, tiny_tokenizer
 
@@ -22,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def test_takes_are_written_at_the_right_loudness(folder: Path, tmp_path: Path) -> None:
@@ -33,11 +41,42 @@ def test_takes_are_written_at_the_right_loudness(folder: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     paths = [tmp_path / "out-1.wav", tmp_path / "out-2.wav"]
     assert done.stdout.split() == [str(p) for p in paths]
-    assert "licence" in done.stderr
+    assert done.stderr.splitlines() == [
+        f"The licence of the weights of {folder.name} is not known here: check it before you use what they generate."
+    ]
     for path in paths:
-        samples, rate = soundfile.read(path)
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         assert len(samples) == 2 * rate
-        assert 0.05 < abs(samples).max() < 0.9
+        loudness, peak = measure(samples.T, rate)
+        assert loudness == pytest.approx(-14, abs=0.2)
+        assert peak < -0.95
+
+
+def test_on_a_terminal_it_shows_how_many_seconds_of_audio_are_there(folder: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [COMMAND, "generate", "slow strings", "-o", str(tmp_path / "a.wav"), "--model", str(folder)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen([*command, "--seconds", "30"], stderr=theirs, stdout=subprocess.DEVNULL, env=environment)
+    os.close(theirs)
+    late = threading.Timer(300, process.kill)
+    late.start()
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    code = process.wait()
+    late.cancel()
+    assert code == 0, shown
+    seconds = [float(x) for x in re.findall(rb"([\d.]+) of 30.0 s of audio", shown)]
+    assert len(seconds) > 3
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[len(seconds) // 2] < 30
+
+
+def test_the_version_is_told() -> None:
+    done = call("--version")
+    assert done.stdout.strip() == version("reprompt-gpu")
 
 
 @pytest.mark.parametrize(
@@ -49,6 +88,12 @@ def test_takes_are_written_at_the_right_loudness(folder: Path, tmp_path: Path) -
         (("generate", "jazz", "-o", "x.doc"), "must end in"),
         (("generate", "jazz", "-o", "nowhere/x.wav"), "no folder nowhere"),
         (("generate", "jazz", "-o", "x.wav", "--model", "/"), "config.json"),
+        (("generate", "jazz", "-o", "x.wav", "--model", "no/such/folder"), "no folder no/such/folder"),
+        (("generate", "jazz", "-o", "x.wav", "--model", "no/such/folder", "--quantize", "int2"), "quantize is 'int2'"),
+        (("generate", "jazz", "-o", "x.wav", "--model", "no/such/folder", "--device", "tpu"), "'tpu' is unknown"),
+        (("generate", "jazz", "-o", "x.wav", "--takes", "17"), "takes is 17"),
+        (("generate", "jazz", "-o", "x.wav", "--top-k", "-1"), "top_k is -1"),
+        (("generate", "jazz", "-o", "x.wav", "--model", "someone/none", "--offline"), "nothing may be downloaded"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_a_line(
@@ -67,7 +112,40 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     done = call("benchmark", "--tiny", "--device", "cpu", "--json", str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
-    assert {"float32, one request", "int8, 8 requests", "int8, first audio of a stream"} <= {
-        row[0].removeprefix("tiny, cpu: ") for row in rows
-    }
+    measured = {row[0].removeprefix("tiny, cpu: "): row for row in rows}
+    assert {"float32, one request", "int8, 8 requests", "int8, first audio of a stream"} <= measured.keys()
     assert "transformers" in done.stdout
+    assert float(measured["transformers, one request"][1].split()[0]) > 0
+    for name in ("bfloat16", "float16", "int8", "int4"):
+        _, figure, _, remark = measured[f"{name}, divergence from float32"]
+        assert 0 < float(figure.removesuffix(" nats")) < 0.01
+        assert "random weights" in remark
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "no/such/folder"), "no folder no/such/folder"),
+        (("--device", "tpu"), "'tpu' is unknown"),
+        (("--json", "nowhere/b.json"), "no folder nowhere"),
+        (("--size", "huge"), "invalid choice: 'huge'"),
+    ],
+)
+def test_a_benchmark_that_cannot_be_is_refused_before_it_measures(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        benchmark.main(list(arguments))
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_divergence_of_a_checkpoint_is_measured_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "_on_cpu", lambda *_: None)  # speeds are measured above
+    monkeypatch.setattr(benchmark, "_memory_grown", lambda *_: 0.0)
+    benchmark.main(["--tiny", "--device", "cpu", "--model", str(folder)])
+    lines = [x for x in capsys.readouterr().out.splitlines() if "divergence" in x]
+    assert len(lines) == 4
+    assert all(folder.name in line for line in lines)

@@ -89,12 +89,12 @@ def _of_sounds(
         share |= {"low": max(0.0, share["low"]), "high": min(1.0, share["high"])}
     rows.append(share)
     for parameter, (name, levels) in _ORDERED.items():
-        by_prompt: dict[str, tuple[int, list[float]]] = {}
+        found: dict[str, tuple[int, list[float]]] = {}  # of each prompt the planned level, and what its takes measure
         for key, plan in planned.items():
             if plan[parameter] in levels:
                 level = levels.index(plan[parameter])
-                by_prompt.setdefault(key[0], (level, []))[1].append(getattr(sounds[key], name))
-        pairs = [(level, statistics.fmean(values)) for level, values in by_prompt.values()]
+                found.setdefault(key[0], (level, []))[1].append(getattr(sounds[key], name))
+        pairs = [(level, statistics.fmean(values)) for level, values in found.values()]
         rows.append(_follows(parameter, name, arm, pairs))
     return rows
 

@@ -83,7 +83,7 @@ def windows_of(samples: Samples) -> Samples:
 
 
 def _is_cut_off(path: Path, told: int, found: int) -> bool:
-    """Fewer frames or bytes than the header says: libsndfile corrects a WAV's by the file's size and fills up an MP3."""
+    """Fewer frames or bytes than the header says: libsndfile corrects a WAV's by its size and fills up an MP3."""
     if found < told:
         return True
     with path.open("rb") as f:

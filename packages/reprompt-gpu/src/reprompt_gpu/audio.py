@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -120,12 +121,16 @@ def check_path(path: Path) -> None:
     """Refuses a path that cannot be written, before anything is made for it.
 
     Raises:
-        AudioError: the suffix is none of `FORMATS`, or there is no such folder.
+        AudioError: the suffix is none of `FORMATS`, or its folder is not there or not to be written in.
     """
     if path.suffix.removeprefix(".").lower() not in FORMATS:
         raise AudioError(f"{path}: the file's name must end in one of .{', .'.join(FORMATS)}.")
     if not path.parent.is_dir():
         raise AudioError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise AudioError(f"{path} cannot be written: it is a folder.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise AudioError(f"{path} cannot be written: the folder {path.parent} may not be written in.")
 
 
 def encode(samples: Samples, sample_rate: int, format: str) -> bytes:

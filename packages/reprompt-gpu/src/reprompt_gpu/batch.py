@@ -41,6 +41,20 @@ class Sequence:
     length: int = field(init=False, default=0)  # frames of it
     windows: int = field(init=False, default=0)
     position: int = field(init=False, default=0)
+    error: GenerationError | None = field(init=False, default=None)  # why it ends early
+    reading: "_Reading | None" = field(init=False, default=None)  # of the codes that it goes on from
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Known tokens on their way through the decoder, a layer with each step: all at once they would stall the others.
+
+    Until they are through, what the sequence's slot computes with the others is written over.
+    """
+
+    x: Tensor  # [R, T, H] before the next layer
+    token: Tensor  # [K] with which the sequence goes on
+    layer: int = 0
 
 
 class Batch:
@@ -114,6 +128,9 @@ class Batch:
     def leave(self, sequence: Sequence) -> None:
         """Gives its slot back."""
         slot, last = self.active.index(sequence), len(self.active) - 1
+        if bool(self._bad[slot]):  # a captured step weighs what it must not see by zero, and NaN stays NaN
+            self.cache.states[:, 2 * slot : 2 * slot + 2] = 0
+            self.cache.text_states[:, slot] = 0
         if slot != last:
             moved = self.active[last]
             self.cache.move(last, slot, positions=moved.position, text=len(moved.text))
@@ -129,13 +146,15 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
-        """Advances every sequence by one position; those whose last frame is there.
+        """Advances every sequence by one position; those whose last frame is there, or that have an error.
 
         Finished sequences stay until they leave.
-
-        Raises:
-            GenerationError: (of `collect`) the model gave values that are no numbers.
         """
+        for s in self.active:
+            if s.reading is not None:
+                self._read_layer(s, s.reading)
+        if all(s.reading is not None for s in self.active):
+            return []
         guided = any(s.guidance != 1 for s in self.active)
         lengths, texts = [s.position + 1 for s in self.active], [len(s.text) for s in self.active]
         if self._graphs is not None:
@@ -144,13 +163,19 @@ class Batch:
             self._advance(len(self.active), guided=guided, spans=_spans(lengths), text_spans=_spans(texts))
         finished: list[Sequence] = []
         for slot, s in enumerate(self.active):
+            if s.reading is not None:
+                continue
             s.position += 1
-            if s.position == s.length + self._delay:  # the window is full
+            if s.position < s.length + self._delay:
+                continue
+            try:  # the window is full
                 self.collect(s)
-                if s.done == s.frames:
-                    finished.append(s)
-                else:
-                    self._open_window(slot)
+            except GenerationError as e:  # the others have nothing to do with it
+                s.error = e
+            if s.error is not None or s.done == s.frames:
+                finished.append(s)
+            else:
+                self._open_window(slot)
         return finished
 
     def ready(self, sequence: Sequence) -> int:
@@ -192,8 +217,16 @@ class Batch:
         self._at[slot] = s.position
         inputs = torch.cat([torch.full_like(history[:1], self.config.start), history[: s.known]])  # [known + 1, K]
         if s.known:
-            self.decoder.prefill(inputs[:-1], self.cache, slot, guided=s.guidance != 1, text_length=len(s.text))
+            s.reading = _Reading(self.decoder.embed(inputs[:-1], guided=s.guidance != 1), inputs[-1])
         self._tokens[slot] = inputs[-1]
+
+    def _read_layer(self, s: Sequence, reading: _Reading) -> None:
+        slot = self.active.index(s)
+        reading.x = self.decoder.prefill(reading.x, reading.layer, self.cache, slot, text_length=len(s.text))
+        reading.layer += 1
+        self._at[slot], self._tokens[slot], self._bad[slot] = s.position, reading.token, False
+        if reading.layer == self.config.layers:
+            s.reading = None
 
     def _masked(self, b: int, length: int, text: int, guided: bool) -> None:
         """A step of the first b slots that looks at so many keys, whichever of them are there."""

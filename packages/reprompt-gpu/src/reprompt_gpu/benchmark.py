@@ -1,7 +1,8 @@
 """How fast the engine is here, beside transformers and the memory's own speed: `python -m reprompt_gpu.benchmark`.
 
 Weights are random, at the true shapes: the figures are speeds and say nothing of the music. Every figure comes with its
-reference from the same run.
+reference from the same run. Of fewer bits the divergence from float32 is told, too; of random weights it shows whether
+the arithmetic holds and is no measure of quality: `--model` takes it of a checkpoint.
 """
 
 import argparse
@@ -31,16 +32,20 @@ from transformers.utils import logging
 
 from .batch import Batch, Sequence
 from .config import GenerationRequest
+from .divergence import decoder_as, divergences
 from .engine import Engine
+from .errors import GpuError, RequestError
 from .model import Decoder
+from .placement import device_of
 from .quantization import Quantization
-from .weights import Checkpoint, from_transformers
+from .weights import Checkpoint, from_transformers, load
 
 __all__ = ["main", "random_model", "run"]
 
 Size = Literal["tiny", "small", "medium", "large"]
 _SHAPES = {"tiny": (64, 2, 4), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
 _TEXT = 60  # tokens of the prompt
+_PROMPT = "warm jazz piano with a soft double bass"  # for a checkpoint of one's own
 _STATUS = Path("/proc/self/statm")  # of Linux: the second number is the pages that are held
 
 
@@ -49,6 +54,7 @@ class _Effort(NamedTuple):
     steps: int = 40  # in a stretch
     repeats: int = 3
     requests: int = 1000  # for the memory
+    frames: int = 150  # for the divergence
 
 
 def random_model(size: Size) -> MusicgenForConditionalGeneration:
@@ -84,15 +90,21 @@ def random_model(size: Size) -> MusicgenForConditionalGeneration:
     return model
 
 
-def run(size: Size, device: str) -> list[tuple[str, str, str, str]]:
-    """Rows of (what, measured, bar, remark) for a model on a device."""
+def run(size: Size, device: str, *, real: Checkpoint | None = None) -> list[tuple[str, str, str, str]]:
+    """Rows of (what, measured, bar, remark) for a model on a device.
+
+    Args:
+        size: of the random model.
+        device: cpu or cuda.
+        real: the model whose divergence is measured instead of the random one's.
+    """
     rows: list[tuple[str, str, str, str]] = []
 
     def add(what: str, measured: str, bar: str = "", remark: str = "") -> None:
         rows.append((f"{size}, {device}: {what}", measured, bar, remark))
         print("  ".join(rows[-1]), file=sys.stderr, flush=True)
 
-    effort = _Effort(2, 4, 1, 100) if size == "tiny" else _Effort()
+    effort = _Effort(2, 20, 1, 100, 20) if size == "tiny" else _Effort()
     model = random_model(size)
     checkpoint = from_transformers(model)
     speed = _read_speed(device)
@@ -100,6 +112,7 @@ def run(size: Size, device: str) -> list[tuple[str, str, str, str]]:
     reference = _reference(model, device, effort)
     add("transformers, one request", f"{reference:.1f} steps/s", remark="generate(), guidance 3")
     (_on_cpu if device == "cpu" else _on_cuda)(checkpoint, reference, speed, device, effort, add)
+    _divergence(real or checkpoint, real.name if real else "random weights", device, effort, add)
     if _STATUS.exists():
         remark = "a tiny model, after 100 others"
         add(
@@ -142,11 +155,21 @@ def _on_cuda(checkpoint: Checkpoint, reference: float, speed: float, device: str
     add("first audio of a stream", f"{_first_audio(checkpoint, device, effort, quantize=None):.2f} s", "<= 0.3 s")
 
 
+def _divergence(checkpoint: Checkpoint, weights: str, device: str, effort: _Effort, add: Add) -> None:
+    tokenizer = checkpoint.tokenizer
+    ids = torch.arange(2, 2 + _TEXT) if tokenizer is None else torch.tensor(tokenizer(_PROMPT)["input_ids"])
+    names = ["bfloat16", "float16", *(["int8", "int4"] if device == "cpu" else [])]
+    for name, d in divergences(checkpoint, names, ids=ids, frames=effort.frames, device=device):
+        add(
+            f"{name}, divergence from float32", f"{d.mean:.1e} nats", "",
+            f"99 % of the codes below {d.p99:.1e}, the likeliest is the same for {d.agreement:.1%}; {weights}, "
+            f"{effort.frames} frames, entropy {d.entropy:.1f} nats",
+        )  # fmt: skip
+
+
 @contextmanager
 def _decoder(checkpoint: Checkpoint, name: str, device: str) -> Generator[Decoder]:
-    quantize: Quantization | None = name if name in {"int8", "int4"} else None  # type: ignore[assignment]
-    dtype = torch.bfloat16 if quantize else getattr(torch, name)
-    yield Decoder(checkpoint.config, checkpoint.decoder, dtype=dtype, device=device, quantize=quantize)
+    yield decoder_as(checkpoint, name, device=device)
     gc.collect()
 
 
@@ -176,6 +199,7 @@ def _reference(model: Any, device: str, effort: _Effort) -> float:
     moved: Any = model.to(device) if device == "cpu" else model.to(device, torch.float16)
     ids = torch.randint(2, 100, (1, _TEXT), device=device)
     how = {"attention_mask": torch.ones_like(ids), "do_sample": True, "guidance_scale": 3.0}
+    moved.generate(input_ids=ids, max_new_tokens=effort.warm, **how)
     times: list[float] = []
     counts = (effort.warm + 4, effort.warm + 4 + effort.steps)
     for _ in range(effort.repeats):
@@ -239,11 +263,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", choices=[*_SHAPES], default="small")
     parser.add_argument("--tiny", action="store_true", help="a tiny model: whether it runs, not how fast")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--model", help="a folder or an id of the hub, whose divergence is measured")
     parser.add_argument("--json", type=Path, help="write the figures here")
     asked = parser.parse_args(arguments)
     logging.set_verbosity_error()
     size: Size = "tiny" if asked.tiny else asked.size
-    rows = run(size, asked.device)
+    try:  # before minutes of measuring
+        device_of(asked.device)
+        real = load(asked.model) if asked.model else None
+        if asked.json and not asked.json.parent.is_dir():
+            raise RequestError(f"{asked.json} cannot be written: there is no folder {asked.json.parent}.")
+    except GpuError as e:
+        parser.error(str(e))
+    rows = run(size, asked.device, real=real)
     machine = torch.cuda.get_device_name() if asked.device != "cpu" else f"{platform.machine()}, {os.cpu_count()} cores"
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     print(f"reprompt-gpu on {machine}, torch {torch.__version__}: python -m reprompt_gpu.benchmark --size {size}")

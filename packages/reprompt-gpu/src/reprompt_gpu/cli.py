@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,25 @@ __all__ = ["app", "main"]
 
 _FAILED, _BAD_INPUT = 1, 2
 app = typer.Typer(
-    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help="MusicGen, fast.",
-    no_args_is_help=True,
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True,
+    help="MusicGen: music from words. The weights have a licence of their own, which is told when they are loaded.",
 )  # fmt: skip
 _err = Console(stderr=True, highlight=False)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("reprompt-gpu"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # pyright: ignore[reportUnusedParameter]
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -52,16 +68,19 @@ def generate(
         from . import audio
 
         audio.check_path(output)
+        from transformers.utils import logging
+
         from .engine import Engine
         from .weights import licence_of
 
+        logging.set_verbosity_error()  # it warns of the start token of every MusicGen
         with _err.status("Loading"):
             engine = Engine.load(
                 model, revision=revision, offline=offline, device=device, dtype=dtype,  # pyright: ignore[reportArgumentType]
                 quantize=quantize,  # pyright: ignore[reportArgumentType]
                 slots=min(takes, 4),
             )  # fmt: skip
-        _err.print(licence_of(engine.name), markup=False)
+        _err.print(licence_of(engine.name), markup=False, soft_wrap=True)
         with engine:
             jobs = engine.submit(request)
             _wait(jobs, engine.config.frame_rate)
@@ -70,7 +89,8 @@ def generate(
                 job.result().write(path)
                 typer.echo(path)
     except GpuError as e:
-        _err.print(f"reprompt-gpu: {e}", style="red", markup=False, soft_wrap=True)
+        line = " ".join(str(e).split())  # those of other libraries have several
+        _err.print(f"reprompt-gpu: {line}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(_BAD_INPUT if isinstance(e, (RequestError, CheckpointError, AudioError)) else _FAILED) from e
 
 
@@ -90,7 +110,7 @@ def _wait(jobs: "list[Job]", frame_rate: int) -> None:
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def benchmark(context: typer.Context) -> None:
-    """Measure the speed of this machine, with random weights, beside transformers."""
+    """Measure the speed of this machine."""
     from . import benchmark as bench
 
     bench.main(context.args)

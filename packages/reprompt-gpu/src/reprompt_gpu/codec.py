@@ -22,7 +22,7 @@ from .stages import Chain, stage_of
 
 __all__ = ["Codec", "CodecStream"]
 
-_AT_ONCE = 3000  # frames of all sides together; more are decoded in pieces: a second of a side takes about 30 MB
+_AT_ONCE = 1000  # frames of all sides together; more are decoded in pieces: a second of a side takes about 45 MB
 _cudnn_flags = threading.Lock()  # they belong to the process
 
 

@@ -10,7 +10,7 @@ from .errors import CheckpointError, RequestError
 if TYPE_CHECKING:
     from transformers import MusicgenConfig
 
-__all__ = ["GenerationRequest", "ModelConfig"]
+__all__ = ["GenerationRequest", "ModelConfig", "check_request"]
 
 _LONGEST_PROMPT = 2_000  # characters; the text encoder was trained on far fewer
 
@@ -190,6 +190,19 @@ class GenerationRequest:
         _check_number("temperature", self.temperature, lambda v: 0 < v <= 10, "a number above 0 and at most 10")
         _check_integer("top_k", self.top_k, lambda v: v >= 0, "an integer from 0 (off)")
         _check_number("top_p", self.top_p, lambda v: 0 <= v <= 1, "a number from 0 (off) to 1")
+
+
+def check_request(request: object) -> None:
+    """Refuses what is no request.
+
+    Raises:
+        RequestError: it is of another type.
+    """
+    if not isinstance(request, GenerationRequest):
+        raise RequestError(
+            f"A request is a GenerationRequest, such as GenerationRequest(prompt=...), not of type "
+            f"{type(request).__name__}."
+        )
 
 
 def _check_prompt(prompt: object) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -21,20 +21,21 @@ from . import weights
 from .batch import Batch
 from .batch import Sequence as Row
 from .codec import Codec
-from .config import GenerationRequest
-from .errors import CapacityError, GenerationError, GpuError, RequestError
+from .config import GenerationRequest, check_request
+from .errors import GenerationError, GpuError, RequestError
+from .failures import fail, told
 from .job import Job, Samples, Stream, Take
 from .model import Decoder, cache_dtype
-from .placement import check_memory, device_of, dtype_of
+from .placement import check_memory, place
 from .quantization import Quantization
 from .sampling import stream_key
+from .tokens import LONGEST_TEXT, check_batch, check_text
 from .weights import Checkpoint
 
 __all__ = ["Engine", "Job", "Take"]
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-_LONGEST_TEXT = 512  # tokens
 _WINDOW_S = 30  # of music that MusicGen was trained to look at
 _STRIDE_S = 18  # by which a longer piece advances (audiocraft's extend_stride)
 _CHUNK_S = 0.5  # of audio in a chunk of a stream
@@ -65,16 +66,11 @@ class Engine:
         quantize: Quantization | None = None,
         slots: int = 4,
     ) -> None:
-        if slots < 1:
-            raise RequestError(f"slots is {slots}: give 1 or more.")
-        if quantize not in {None, *get_args(Quantization)}:
-            raise RequestError(f"quantize is {quantize!r}: int8, int4, or nothing.")
         self.name, self.revision, self.config = checkpoint.name, checkpoint.revision, checkpoint.config
-        self.device = device_of(device)
-        self.dtype = dtype_of(dtype, self.device, quantize)
+        self.device, self.dtype = place(device=device, dtype=dtype, quantize=quantize, slots=slots)
         rate = self.config.frame_rate
         window = min(_WINDOW_S * rate, self.config.max_positions - max(self.config.delays))
-        text = _LONGEST_TEXT
+        text = LONGEST_TEXT
         positions, cached = window + max(self.config.delays), cache_dtype(self.dtype, self.device)
         check_memory(self.config, slots, positions, text, cached, self.device)
         self._tokenizer = checkpoint.tokenizer
@@ -110,7 +106,9 @@ class Engine:
 
         Raises:
             CheckpointError: not a MusicGen checkpoint; says what is missing or wrong.
+            RequestError: an option that is unknown, or not for this machine; before anything is downloaded.
         """
+        place(device=device, dtype=dtype, quantize=quantize, slots=slots)
         checkpoint = weights.load(source, revision=revision, offline=offline)
         return cls(checkpoint, device=device, dtype=dtype, quantize=quantize, slots=slots)
 
@@ -158,11 +156,13 @@ class Engine:
             RequestError: no list of requests, or a text that is too long.
             GpuError: a take could not be made; the others are ended.
         """
-        given: Any = requests  # a string is a sequence, too
-        if isinstance(given, str | GenerationRequest) or not all(isinstance(r, GenerationRequest) for r in given):
+        given: Any = requests
+        if not isinstance(given, list | tuple) or not all(isinstance(r, GenerationRequest) for r in given):
             raise RequestError("generate takes a list of GenerationRequest, such as [GenerationRequest(prompt=...)].")
-        jobs = [job for request in requests for job in self.submit(request)]
+        jobs: list[Job] = []
         try:
+            for request in requests:
+                jobs += self.submit(request)
             return [job.result() for job in jobs]
         except BaseException:
             for job in jobs:
@@ -176,8 +176,12 @@ class Engine:
             RequestError: more than one take, or a text that is too long.
             GpuError: it ended early.
         """
+        check_request(request)
         if request.takes != 1:
             raise RequestError(f"takes is {request.takes}: a stream has one take.")
+        return self._stream(request)
+
+    def _stream(self, request: GenerationRequest) -> Iterator[Samples]:
         (job,) = self.submit(request, stream=True)
         try:
             yield from job.chunks()
@@ -191,13 +195,15 @@ class Engine:
             RequestError: the text is too long for the model, or there is no tokenizer.
             GenerationError: the engine is closed.
         """
+        check_request(request)
         if self._tokenizer is None:
             raise RequestError("The engine was made without a tokenizer: give one, or call submit_ids.")
         return self.submit_ids(torch.tensor(self._tokenizer(request.prompt)["input_ids"]), request, stream=stream)
 
     def submit_ids(self, ids: Tensor, request: GenerationRequest, *, stream: bool = False) -> list[Job]:
         """The same for a text that is tokens [n] already; the request's prompt is only a name then."""
-        text = self._read(ids)
+        check_request(request)
+        text = self._read(ids, seconds=request.seconds)
         frames = max(1, round(request.seconds * self.config.frame_rate))
         jobs: list[Job] = []
         for take in range(request.takes):
@@ -229,24 +235,20 @@ class Engine:
         Args:
             input_ids: [batch, tokens] int64.
             attention_mask: [batch, tokens], 0 for padding; None: no padding.
-            frames: of each sequence.
+            frames: of each sequence; 300 seconds at most.
             greedy: always take the likeliest code; else draw, sequence i with seed + i.
             guidance, temperature, top_k, top_p: as in GenerationRequest.
         """
+        check_batch(input_ids, attention_mask, frames=frames)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        if frames < 1 or input_ids.ndim != 2 or mask.shape != input_ids.shape:
-            raise RequestError(
-                f"input_ids {list(input_ids.shape)}, mask {list(mask.shape)}, {frames} frames: give "
-                "[batch, tokens] twice, and 1 frame or more."
-            )
         request = GenerationRequest(
-            prompt="given as tokens", guidance=guidance, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed
-        )
+            prompt="given as tokens", seconds=frames / self.config.frame_rate, guidance=guidance,
+            temperature=temperature, top_k=top_k, top_p=top_p, seed=seed,
+        )  # fmt: skip
         jobs: list[Job] = []
         for i, (ids, there) in enumerate(zip(input_ids, mask.bool(), strict=True)):
-            row = Row(
-                self._read(ids[there]), frames, stream_key(seed + i, 0), guidance, temperature, top_k, top_p, greedy
-            )
+            text = self._read(ids[there], seconds=request.seconds)
+            row = Row(text, frames, stream_key(seed + i, 0), guidance, temperature, top_k, top_p, greedy)
             jobs.append(Job(request, i, row, decoded=False))
         self._enqueue(jobs)
         return torch.stack([torch.from_numpy(job.result().codes) for job in jobs])
@@ -257,11 +259,13 @@ class Engine:
         return self._codec.decode(codes.to(self.device)).cpu()
 
     @torch.inference_mode()
-    def _read(self, ids: Tensor) -> Tensor:
+    def _read(self, ids: Tensor, *, seconds: float = 0) -> Tensor:
         """[tokens, text_hidden] of a text's tokens [tokens]."""
-        if not 1 <= len(ids) <= _LONGEST_TEXT:
-            raise RequestError(f"The text has {len(ids)} tokens: give 1 to {_LONGEST_TEXT}.")
-        return self._text_encoder(input_ids=ids[None].to(self.device)).last_hidden_state[0]
+        check_text(ids, entries=self._text_encoder.config.vocab_size)
+        try:
+            return self._text_encoder(input_ids=ids[None].to(self.device)).last_hidden_state[0]
+        except Exception as e:
+            raise told(e, seconds=seconds, config=self.config, device=self.device) from e
 
     def _enqueue(self, jobs: Sequence[Job]) -> None:
         with self._changed:
@@ -279,29 +283,31 @@ class Engine:
                 if self._closed:
                     left = [*self._waiting, *self._running.values()]
                     break
+                given_up = [job for job in self._waiting if job.cancelled]
+                for job in given_up:
+                    self._waiting.remove(job)
                 joining = [self._waiting.popleft() for _ in range(min(self._batch.free, len(self._waiting)))]
+            for job in given_up:
+                fail(job, GenerationError("It was cancelled."))
             for job in joining:
                 self._join(job)
             if self._running:
                 self._step()
         for job in left:
-            _fail(job, GenerationError("The engine was closed before this was done."))
+            fail(job, GenerationError("The engine was closed before this was done."))
 
     def _join(self, job: Job) -> None:
-        if job.cancelled:
-            _fail(job, GenerationError("It was cancelled."))
-            return
         try:
             self._batch.join(job.row)
         except Exception as e:
-            _fail(job, _told(e))
+            self._fail(job, e)
             return
         self._running[id(job.row)] = job
 
     def _step(self) -> None:
         for job in [j for j in self._running.values() if j.cancelled]:
             self._leave(job)
-            _fail(job, GenerationError("It was cancelled."))
+            fail(job, GenerationError("It was cancelled."))
         if not self._running:
             return
         try:
@@ -309,22 +315,27 @@ class Engine:
         except Exception as e:  # what broke the step may be in any of them
             for job in list(self._running.values()):
                 self._leave(job)
-                _fail(job, _told(e))
+                self._fail(job, e)
             return
         for job in list(self._running.values()):
             job.ready = self._batch.ready(job.row)
             last = job.row in finished
             try:
+                if job.row.error is not None:
+                    raise job.row.error
                 if job.stream is not None and (last or job.ready >= job.stream.due):
                     self._batch.collect(job.row)
                     self._send(job)
             except GpuError as e:
                 self._leave(job)
-                _fail(job, e)
+                fail(job, e)
                 continue
             if last:
                 self._leave(job)
                 self._decoding.submit(self._finish, job)
+
+    def _fail(self, job: Job, e: Exception) -> None:
+        fail(job, told(e, seconds=job.frames / self.config.frame_rate, config=self.config, device=self.device))
 
     def _leave(self, job: Job) -> None:
         del self._running[id(job.row)]
@@ -350,7 +361,7 @@ class Engine:
                 stream.chunks.put(samples)
         except Exception as e:
             job.cancelled = True
-            _fail(job, _told(e))
+            self._fail(job, e)
 
     def _finish(self, job: Job) -> None:
         """Decodes what is complete. (On the thread that decodes.)"""
@@ -367,26 +378,8 @@ class Engine:
                     samples = self.decode(codes[None])[0].numpy()
             take = Take(job.request, job.number, codes.numpy(), samples, self.config.sample_rate)
         except Exception as e:
-            _fail(job, _told(e))
+            self._fail(job, e)
             return
         job.future.set_result(take)
         if job.stream is not None:
             job.stream.chunks.put(None)
-
-
-def _fail(job: Job, error: GpuError) -> None:
-    if not job.future.done():
-        job.future.set_exception(error)
-    if job.stream is not None:
-        job.stream.chunks.put(None)
-
-
-def _told(e: Exception) -> GpuError:
-    """An error of ours for one of the libraries."""
-    if isinstance(e, GpuError):
-        return e
-    if isinstance(e, (torch.OutOfMemoryError, MemoryError)):
-        return CapacityError(
-            "There is not enough memory for this request: ask for fewer seconds, or load with fewer slots."
-        )
-    return GenerationError(f"The music could not be made ({type(e).__name__}: {e}).")

@@ -27,7 +27,7 @@ class _Norm:
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias)
+        return torch.layer_norm(x, self.weight.shape, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,10 @@ class Cache:
         c = config
         new = partial(torch.zeros, dtype=dtype, device=device)
         self.slots, self.positions, self.text = slots, positions, text
-        # [layers, 2 * slots, heads, positions, head_dim]
-        self.keys = new(c.layers, 2 * slots, c.heads, positions, c.head_dim)
-        self.values = torch.zeros_like(self.keys)
-        # [layers, slots, heads, text, head_dim]
-        self.text_keys = new(c.layers, slots, c.heads, text, c.head_dim)
-        self.text_values = torch.zeros_like(self.text_keys)
+        # of each row the keys, then the values: a step writes both at once
+        self.states = new(c.layers, 2 * slots, 2, c.heads, positions, c.head_dim)
+        self.keys, self.values = self.states.unbind(2)  # [layers, 2 * slots, heads, positions, head_dim]
+        self.text_states = new(c.layers, slots, 2, c.heads, text, c.head_dim)
 
     @staticmethod
     def nbytes(config: ModelConfig, *, slots: int, positions: int, text: int, dtype: torch.dtype) -> int:
@@ -87,10 +85,9 @@ class Cache:
 
     def move(self, source: int, target: int, *, positions: int, text: int) -> None:
         """Puts one slot's content into another: what is in use stays at the front."""
-        for part in (self.keys, self.values):
-            part[:, 2 * target : 2 * target + 2, :, :positions] = part[:, 2 * source : 2 * source + 2, :, :positions]
-        for part in (self.text_keys, self.text_values):
-            part[:, target, :, :text] = part[:, source, :, :text]
+        rows, of = slice(2 * target, 2 * target + 2), slice(2 * source, 2 * source + 2)
+        self.states[:, rows, :, :, :positions] = self.states[:, of, :, :, :positions]
+        self.text_states[:, target, :, :, :text] = self.text_states[:, source, :, :, :text]
 
 
 class Decoder:
@@ -180,9 +177,7 @@ class Decoder:
             x = F.linear(x, *self._text_projection)
         n, c = len(x), self.config
         for i, layer in enumerate(self._layers):
-            keys, values = layer.cross_kv(x).view(n, 2, c.heads, c.head_dim).permute(1, 2, 0, 3)  # [heads, n, head_dim]
-            cache.text_keys[i, slot, :, :n] = keys
-            cache.text_values[i, slot, :, :n] = values
+            cache.text_states[i, slot, :, :, :n] = layer.cross_kv(x).view(n, 2, c.heads, c.head_dim).permute(1, 2, 0, 3)
 
     def step(
         self, tokens: Tensor, positions: Tensor, cache: Cache, *, guided: bool, spans: Spans, text_spans: Spans
@@ -205,58 +200,65 @@ class Decoder:
         x = F.embedding(tokens + self._offsets, self._embeddings).sum(1)  # [B, H]
         x = x + self._positions[positions]
         x = x.repeat_interleave(each, 0) if guided else x  # [R, H]
-        rows = slice(0, 2 * b, 3 - each)  # of the cache: both of each slot, or the first
-        at = positions.repeat_interleave(each)
-        index = torch.arange(each * b, device=self.device)
+        # views of all layers at once: one by one they cost as much as the arithmetic of a few rows
+        states = cache.states[:, : 2 * b : 3 - each]  # both rows of each slot, or the first
+        parts = _parts(states, spans, each=each)
+        text_parts = _parts(cache.text_states[:, :b], text_spans, each=1)
+        layers, index, at = (
+            states.unbind(),
+            torch.arange(each * b, device=self.device),
+            positions.repeat_interleave(each),
+        )
         for i, layer in enumerate(self._layers):
-            q, k, v = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, 3, c.heads, c.head_dim).unbind(1)
-            keys, values = cache.keys[i, rows], cache.values[i, rows]  # [R, heads, positions, head_dim]
+            qkv = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, 3, c.heads, c.head_dim)
+            new = qkv[:, 1:]
             if spans[0].mask is None:  # the slots of a span are at one position
-                for s in spans:
-                    of = slice(s.start * each, s.stop * each)
-                    keys[of, :, s.length - 1] = k[of]
-                    values[of, :, s.length - 1] = v[of]
+                for part in parts:
+                    part.last[i].copy_(new[part.rows])
             else:
-                keys[index, :, at] = k
-                values[index, :, at] = v
-            seen = _attend(q[:, :, None], keys, values, spans, each=each)
-            x = x + layer.self_out(seen.reshape(-1, c.hidden))
+                layers[i][index, :, :, at] = new
+            seen = _attend(qkv[:, 0, :, None], parts, i)
+            x += layer.self_out(seen.reshape(-1, c.hidden))
             # a row without text attends to zeros, which adds nothing
             told = x[::each]
             q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(b, c.heads, 1, c.head_dim)
-            seen = _attend(q, cache.text_keys[i], cache.text_values[i], text_spans, each=1)
-            told += layer.cross_out(seen.reshape(b, c.hidden))
-            x = x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
+            told += layer.cross_out(_attend(q, text_parts, i).reshape(b, c.hidden))
+            x += layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
         logits = self._heads(self._norm(x)).float()  # [R, K * V]
         return logits.view(b, each, c.codebooks, -1).transpose(0, 1)
 
-    def prefill(self, tokens: Tensor, cache: Cache, slot: int, *, guided: bool, text_length: int) -> None:
-        """Keys and values of tokens that are known, all at once.
+    def embed(self, tokens: Tensor, *, guided: bool) -> Tensor:
+        """[R, T, H] of known tokens [T, K] from position 0, for `prefill`; guided: for the row without text, too."""
+        x = F.embedding(tokens + self._offsets, self._embeddings).sum(1) + self._positions[: len(tokens)]
+        return x.expand(2 if guided else 1, -1, -1).clone()
+
+    def prefill(self, x: Tensor, index: int, cache: Cache, slot: int, *, text_length: int) -> Tensor:
+        """One layer of known tokens, all at once: adds their keys and values.
 
         Args:
-            tokens: [T, K] from position 0.
+            x: [R, T, H] of `embed`, or of the layer before.
+            index: of the layer.
             cache: where they go.
             slot: whose they are.
-            guided: for the row without text, too.
             text_length: tokens of the slot's text.
+
+        Returns:
+            [R, T, H] for the next layer.
         """
-        c, t = self.config, len(tokens)
-        x = F.embedding(tokens + self._offsets, self._embeddings).sum(1) + self._positions[:t]  # [T, H]
-        x = x.expand(2 if guided else 1, -1, -1).clone()  # [R, T, H]
+        c, t, layer = self.config, x.shape[1], self._layers[index]
         rows = slice(2 * slot, 2 * slot + len(x))
-        for i, layer in enumerate(self._layers):
-            qkv = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, t, 3, c.heads, c.head_dim)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [R, heads, T, head_dim]
-            cache.keys[i, rows, :, :t] = k
-            cache.values[i, rows, :, :t] = v
-            seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + layer.self_out(seen.transpose(1, 2).reshape(-1, t, c.hidden))
-            told = x[:1]
-            q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(1, t, c.heads, c.head_dim).transpose(1, 2)
-            keys, values = (p[i, slot : slot + 1, :, :text_length] for p in (cache.text_keys, cache.text_values))
-            seen = F.scaled_dot_product_attention(q, keys, values)
-            told += layer.cross_out(seen.transpose(1, 2).reshape(1, t, c.hidden))
-            x = x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
+        qkv = layer.qkv(layer.self_norm(x)).to(self.dtype).view(-1, t, 3, c.heads, c.head_dim)
+        qkv = qkv.permute(2, 0, 3, 1, 4)
+        q, k, v = qkv  # [R, heads, T, head_dim]
+        cache.states[index, rows, :, :, :t] = qkv[1:].transpose(0, 1)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + layer.self_out(seen.transpose(1, 2).reshape(-1, t, c.hidden))
+        told = x[:1]
+        q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(1, t, c.heads, c.head_dim).transpose(1, 2)
+        keys, values = cache.text_states[index, slot, :, None, :, :text_length]  # [1, heads, text_length, head_dim]
+        seen = F.scaled_dot_product_attention(q, keys, values)
+        told += layer.cross_out(seen.transpose(1, 2).reshape(1, t, c.hidden))
+        return x + layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
 
 
 def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
@@ -264,23 +266,43 @@ def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else dtype
 
 
-def _attend(q: Tensor, keys: Tensor, values: Tensor, spans: Spans, *, each: int) -> Tensor:
-    """Attention of one position.
+class _Part(NamedTuple):
+    """What the rows of a span look at."""
+
+    rows: slice
+    keys: Sequence[Tensor]  # of each layer [rows, heads, length, head_dim]
+    values: Sequence[Tensor]
+    mask: Tensor | None  # [rows, 1, 1, length]
+    last: Sequence[Tensor]  # both, at the last position [rows, 2, heads, head_dim]
+
+
+def _parts(states: Tensor, spans: Spans, *, each: int) -> list[_Part]:
+    """The spans' keys and values of every layer.
 
     Args:
-        q: [R, heads, 1, head_dim].
-        keys, values: [R or more, heads, positions, head_dim].
+        states: [layers, R, 2, heads, positions, head_dim].
         spans: the slots, in order.
         each: rows of a slot.
     """
-    parts: list[Tensor] = []
+    parts: list[_Part] = []
     for start, stop, length, mask in spans:
         rows = slice(start * each, stop * each)
         if mask is not None:
             mask = mask.repeat_interleave(each, 0)[:, None, None]
-        seen = F.scaled_dot_product_attention(q[rows], keys[rows, :, :length], values[rows, :, :length], attn_mask=mask)
-        parts.append(seen)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        seen = states[:, rows, :, :, :length]
+        keys, values = seen.unbind(2)
+        parts.append(_Part(rows, keys.unbind(), values.unbind(), mask, seen[..., -1, :].unbind()))
+    return parts
+
+
+def _attend(q: Tensor, parts: Sequence[_Part], layer: int) -> Tensor:
+    """Attention of one position, q [R, heads, 1, head_dim]."""
+    if len(parts) == 1:
+        (p,) = parts
+        return F.scaled_dot_product_attention(q, p.keys[layer], p.values[layer], attn_mask=p.mask)
+    return torch.cat(
+        [F.scaled_dot_product_attention(q[p.rows], p.keys[layer], p.values[layer], attn_mask=p.mask) for p in parts]
+    )
 
 
 def _sinusoids(positions: int, hidden: int) -> Tensor:

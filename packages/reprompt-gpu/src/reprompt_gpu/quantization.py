@@ -4,6 +4,7 @@ Every one of them computes a row of its input the same whatever rows stand besid
 allow: a request's music must not depend on its neighbours in the batch.
 """
 
+import warnings
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,6 +19,7 @@ Quantization = Literal["int8", "int4"]
 _torch: Any = torch  # kernels that have no public name yet
 _GROUP = 32  # weights that share a scale in int4
 _TINY = 1e-8
+_MOST_IN_PAIRS = 64  # rows: of 32 requests at once
 
 
 class Linear(Protocol):
@@ -42,6 +44,8 @@ def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None 
         quantize: int8 or int4 weights (CPU only); layers whose shape the int4 kernel does not take become int8.
     """
     if quantize is None:
+        if dtype == torch.float16:
+            return _Half(weight)
         dense = _Columns if dtype == torch.float32 and weight.device.type == "cpu" else _Dense
         return dense(weight.to(dtype))
     if weight.device.type != "cpu":
@@ -57,9 +61,13 @@ def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None 
 class _Dense:
     def __init__(self, weight: Tensor) -> None:
         self._weight = weight
+        self._one_rounds_otherwise = weight.device.type == "cpu"
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x.to(self._weight.dtype), self._weight)
+        x = x.to(self._weight.dtype)
+        if self._one_rounds_otherwise and x.numel() == x.shape[-1]:
+            return F.linear(torch.cat([x, x]), self._weight)[:1]
+        return F.linear(x, self._weight)
 
     @property
     def nbytes(self) -> int:
@@ -67,13 +75,40 @@ class _Dense:
 
 
 class _Columns(_Dense):
-    """The rows as columns: with few of them a CPU multiplies three times as fast so, and one row as slow as two."""
+    """The rows as columns, two at a time: a CPU multiplies them three times as fast so, and always rounds the same.
+
+    With another number of columns it rounds otherwise, and a request would hear how many run beside it. The rows of a
+    text or of what is read again are the request's own: many at once.
+    """
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        columns = rows.t() if len(rows) > 1 else rows.expand(2, -1).t()
-        y = torch.mm(self._weight, columns).t()[: len(rows)].contiguous()
-        return y.view(*x.shape[:-1], len(self._weight))
+        n = len(rows)
+        if n % 2:  # a pair that lies in memory as the others do
+            rows = torch.cat([rows, rows[-1:]])
+        if n > _MOST_IN_PAIRS:
+            y = torch.mm(self._weight, rows.t()).t()
+        else:
+            y = torch.cat([torch.mm(self._weight, pair.t()).t() for pair in rows.split(2)])
+        return y[:n].contiguous().view(*x.shape[:-1], len(self._weight))
+
+
+class _Half:
+    """float16 that cannot overflow: inputs and weights are brought to -1..1 row by row, so their sums stay small."""
+
+    def __init__(self, weight: Tensor) -> None:
+        weight = weight.float()
+        scales = weight.abs().amax(1, keepdim=True).clamp_min(_TINY)  # [outputs, 1]
+        self._weight, self._scales = (weight / scales).half(), scales[:, 0]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.float()
+        scales = x.abs().amax(-1, keepdim=True).clamp_min(_TINY)
+        return F.linear((x / scales).half(), self._weight).float() * self._scales * scales
+
+    @property
+    def nbytes(self) -> int:
+        return self._weight.nbytes + self._scales.nbytes
 
 
 class _Int8:
@@ -86,19 +121,22 @@ class _Int8:
         weight = weight.float()
         scales = weight.abs().amax(1).clamp_min(_TINY) / 127  # [outputs]
         zeros = torch.zeros(len(scales), dtype=torch.int64)
-        packed = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+        with warnings.catch_warnings():  # such tensors are deprecated, and the kernel takes no others
+            warnings.filterwarnings("ignore", "torch.quantize_per", UserWarning)
+            packed = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
         self._packed = _torch.ops.quantized.linear_prepack(packed, None)
+        # the kernel itself: its wrapper looks through every argument on each call
+        self._multiply = _torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default._op
         self._shape = weight.shape
         # without VNNI sums of two products saturate at 16 bits: activations of 7 bits stay below
         self._steps = 127 if _torch.cpu._is_vnni_supported() else 63
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).float()
-        scales = rows.abs().amax(1, keepdim=True).clamp_min_(_TINY)
-        y = _torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            rows / scales, 1 / self._steps, self._steps, self._packed
-        )
-        return y.mul_(scales).view(*x.shape[:-1], self._shape[0])
+        rows = (x if x.dim() == 2 else x.reshape(-1, x.shape[-1])).float()
+        scales = rows.abs().amax(1, True)
+        # a row of zeros becomes NaN, then numbers of 8 bits whichever they are, and zeros again
+        y = self._multiply(rows / scales, 1 / self._steps, self._steps, self._packed).mul_(scales)
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self._shape[0])
 
     @property
     def nbytes(self) -> int:
@@ -121,9 +159,9 @@ class _Int4:
         self._shape = weight.shape
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        rows = (x if x.dim() == 2 else x.reshape(-1, x.shape[-1])).bfloat16()
         y = _torch._weight_int4pack_mm_for_cpu(rows, self._packed, _GROUP, self._scales)
-        return y.view(*x.shape[:-1], self._shape[0])
+        return y if x.dim() == 2 else y.view(*x.shape[:-1], self._shape[0])
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,5 @@
+"""`python -m reprompt_eval`."""
+
+from .cli import main
+
+main()
