@@ -11,7 +11,7 @@ ENCODER := build/encoder
 DEMO := "I'm at the food court about to eat a bowl of spicy ramen. It's noisy and the neon signs are bright."
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1767225600)
 
-.PHONY: help demo test lint format types bench bench-corpora build build-reprompt clean sync
+.PHONY: help demo demo-eval test faults fuzz-api serve lint format types bench bench-corpora build build-reprompt clean sync
 
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 18
@@ -31,8 +31,20 @@ demo: sync $(ENCODER)/encoder.json ## words to a prompt with its reasons, and a 
 	@echo $(DEMO)
 	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt --why --audio demo.wav $(DEMO)
 
+demo-eval: sync $(ENCODER)/encoder.json ## a small complete experiment with previews, to a report: runs/demo/report.html
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt-eval run packages/reprompt-eval/demo/plan.toml -o runs/demo
+
 test: sync $(ENCODER)/encoder.json ## all tests
 	$(RUN) pytest -n 2 --dist loadgroup --max-worker-restart 0
+
+faults: sync $(ENCODER)/encoder.json ## what workers must survive: long rounds, with figures
+	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -n 0 -s -q $$(find packages services -name 'test_faults*.py')
+
+fuzz-api: sync $(ENCODER)/encoder.json ## schemathesis against the API: 300 examples an operation, every phase
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_SEED=$(or $(SEED),1) $(RUN) pytest -n 0 -s -q services/api/tests/test_fuzz.py
+
+serve: sync $(ENCODER)/encoder.json ## the API and its page on http://127.0.0.1:8000 until Ctrl-C
+	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt-api
 
 lint: sync ## check style and formatting
 	$(RUN) ruff check .
@@ -48,6 +60,8 @@ types: sync ## check types (pyright, strict)
 bench: sync $(ENCODER)/encoder.json ## measure speed and memory against a straightforward version; JSON in benchmarks/results
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/core.py
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/llm.py
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/jobs.py
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/api.py
 
 bench-corpora: sync $(ENCODER)/encoder.json ## corpora at 10 k to CAPTIONS captions: make bench-corpora DATA=folder SCRATCH=folder
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/corpora.py $(DATA) $(SCRATCH) $(or $(CAPTIONS),1000000)
@@ -56,12 +70,17 @@ build: sync ## wheels of every member, in dist
 	rm -rf dist
 	$(UV) build --quiet --wheel --all-packages --out-dir dist
 
-build-reprompt: sync $(ENCODER)/encoder.json ## the reprompt-core wheel and its encoder bundle, for the API image
-	find services/api/wheels -mindepth 1 ! -name README.md -delete
-	$(UV) build --quiet --wheel --package reprompt-core --out-dir services/api/wheels
-	rm -f services/api/wheels/.gitignore
-	cp -r $(ENCODER) services/api/wheels/encoder
-	@cd services/api/wheels && sha256sum *.whl
+# what services/api/Dockerfile installs: two wheels, the locked requirements of the API, the encoder bundle
+WHEELS := services/api/wheels
+build-reprompt: sync $(ENCODER)/encoder.json ## the wheels and the encoder bundle for the API image
+	mkdir -p $(WHEELS)
+	find $(WHEELS) -mindepth 1 ! -name README.md -delete
+	$(UV) build --quiet --wheel --package reprompt-core --out-dir $(WHEELS)
+	$(UV) build --quiet --wheel --package reprompt-api --out-dir $(WHEELS)
+	$(UV) export --quiet --frozen --no-dev --no-emit-workspace --package reprompt-api --output-file $(WHEELS)/requirements.txt
+	rm -f $(WHEELS)/.gitignore
+	cp -r $(ENCODER) $(WHEELS)/encoder
+	@cd $(WHEELS) && sha256sum *.whl
 
 clean: ## remove what was built, but not the environment
 	rm -rf dist build services/api/wheels/*.whl services/api/wheels/encoder benchmarks/results demo.wav .pytest_cache .ruff_cache

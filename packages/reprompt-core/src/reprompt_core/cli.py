@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from .corpora.commands import corpus_app
 from .corpora.concept_commands import concepts_app
 from .errors import AudioError, PromptError, SettingsError
+from .generation.commands import worker
 from .settings import Settings
 from .terminal import BAD_INPUT, FAILED, err, errors, status
 from .types import CaptionFilter, Reprompt
@@ -56,6 +57,7 @@ app.add_typer(encoder_app, name="encoder")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(concepts_app, name="concepts")
 app.add_typer(database_app, name="database")
+app.command()(worker)
 
 
 class _Mode(StrEnum):

@@ -46,12 +46,15 @@ _COMPARISON = "id, words, seconds, seed, generator, raw, rewritten, shown, choic
 
 @cache
 def _queries() -> dict[str, LiteralString]:
-    folder = resources.files("reprompt_core") / "sql"
-    text = "\n".join((folder / name).read_text("utf-8") for name in ("queries.sql", "generation_queries.sql"))
-    text = text.replace("{generation}", _GENERATION).replace("{comparison}", _COMPARISON)
-    parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
-    # the file is part of the package: its text is as literal as if it stood here
-    return {n: cast("LiteralString", body.strip()) for n, body in zip(parts[::2], parts[1::2], strict=True)}
+    found: dict[str, LiteralString] = {}
+    for file in (resources.files("reprompt_core") / "sql").iterdir():
+        if file.name.endswith("queries.sql"):
+            text = file.read_text("utf-8").replace("{generation}", _GENERATION).replace("{comparison}", _COMPARISON)
+            parts = re.split(r"^-- name: (\w+)$", text, flags=re.MULTILINE)[1:]
+            for name, body in zip(parts[::2], parts[1::2], strict=True):
+                # the file is part of the package: its text is as literal as if it stood here
+                found[name] = cast("LiteralString", body.strip())
+    return found
 
 
 def query(name: str, *, dimensions: int | None = None) -> LiteralString:

@@ -133,6 +133,10 @@ class Experiment:
 
     async def _make_audio(self, prompts: Sequence[dict[str, Any]], pipeline: Pipeline) -> None:
         texts = {row["id"]: row["prompts"] for row in prompts}
+        if await asyncio.to_thread(self._manifest.is_file):  # without the line that a kill cut off
+            _write(
+                self._manifest, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in _lines(self._manifest))
+            )
         made = await asyncio.to_thread(self._made)
         missing = [piece for piece in self._pieces() if piece.key not in made]
         total, done = sum(1 for _ in self._pieces()), len(made)
@@ -262,10 +266,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    content = path.read_bytes()[-1:] if path.is_file() else b"\n"
     with path.open("a", encoding="utf-8") as f:
-        # after a line that a kill cut off comes a new one
-        f.write(("" if content in {b"\n", b""} else "\n") + json.dumps(row, ensure_ascii=False) + "\n")
+        f.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

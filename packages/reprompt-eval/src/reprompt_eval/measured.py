@@ -46,8 +46,8 @@ def measures_section(measures: Mapping[str, Any] | None) -> Markup | None:
     definitions: dict[str, str] = dict(measures["definitions"])
     head = el("tr", (el("th", name, scope="col") for name in ("measure", "arm", "mean (95 % CI)", "n")))
     body = [
-        el("tr", el("th", _named(row), scope="row"), el("td", str(row["arm"]), class_="short"), el("td", typeset(_figure(row))),
-           el("td", str(row["n"]), class_="short"))
+        el("tr", el("th", _named(row), scope="row"), el("td", str(row["arm"]), class_="short"),
+           el("td", typeset(_figure(row))), el("td", str(row["n"]), class_="short"))
         for row in rows
     ]  # fmt: skip
     said = [el("li", el("b", name.replace("_", " ")), f": {text}") for name, text in definitions.items()]

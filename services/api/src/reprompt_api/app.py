@@ -3,53 +3,59 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from importlib import resources
-from importlib.metadata import version
 from typing import Any
 
 import structlog
-from litestar import Litestar, Response, get
-from litestar.config.cors import CORSConfig
+from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
-from reprompt_core import DatabaseError, Pipeline, Settings
+from reprompt_core import DatabaseError, Pipeline, RepromptError, Settings
 from reprompt_core.generation.jobs import Jobs
 from reprompt_core.generation.making import PreviewMaker
 from reprompt_core.generation.runpod import RunPodMaker
 from reprompt_core.generation.work import Maker
 from reprompt_core.generation.worker import Worker
 
+from .bodies import JsonRequest
+from .comparisons import Comparisons
 from .edges import Edge
 from .generations import Generations
 from .metrics import Metrics
-from .problems import handlers
-from .routes import Catalogue, Comparisons, Prompts
-from .schemas import Readiness
+from .openapi import openapi_config
+from .problems import ProblemError, handlers
+from .routes import Catalogue, Prompts
+from .schemas import Liveness, Readiness
 from .settings import ApiSettings
 from .state import Service
+from .tracing import Tracing
 
 __all__ = ["create_app"]
 
 _log: Any = structlog.get_logger()
 
 
-@get("/livez", tags=["Health"], summary="The process runs", sync_to_thread=False)
-def _livez() -> dict[str, str]:
-    return {"status": "alive"}
+@get("/livez", operation_id="live", tags=["Health"], summary="The process runs", sync_to_thread=False)
+def _livez() -> Liveness:
+    """Answers as long as the process does."""
+    return Liveness()
 
 
-@get("/readyz", tags=["Health"], summary="Requests can be answered")
+@get("/readyz", operation_id="ready", tags=["Health"], summary="Requests can be answered")
 async def _readyz(state: State) -> Response[Readiness]:
+    """Names what is not ready: 503 then."""
     missing = await _missing(state.get("service"))
     return Response(Readiness(ready=not missing, not_ready=missing), status_code=503 if missing else 200)
 
 
-@get("/metrics", tags=["Health"], summary="For Prometheus", media_type="text/plain", sync_to_thread=False)
+@get(
+    "/metrics", operation_id="metrics", tags=["Health"], summary="For Prometheus", media_type="text/plain",
+    sync_to_thread=False,
+)  # fmt: skip
 def _metrics(state: State) -> Response[bytes]:
+    """By route, refiner and generator. Where API keys are set this asks for one, too."""
     metrics: Metrics = state["metrics"]
     return Response(metrics.text(), headers={"Content-Type": metrics.content_type})
 
@@ -57,7 +63,7 @@ def _metrics(state: State) -> Response[bytes]:
 @get("/", include_in_schema=False, media_type="text/html", sync_to_thread=False)
 def _index() -> Response[bytes]:
     page = (resources.files("reprompt_api") / "page" / "index.html").read_bytes()
-    return Response(page, headers={"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
+    return Response(page, headers={"Cache-Control": "no-cache"}, media_type="text/html")
 
 
 async def _missing(service: Service | None) -> list[str]:
@@ -93,17 +99,23 @@ def create_app(
         SettingsError: a setting cannot be used.
     """
     settings = settings or ApiSettings()
-    metrics = Metrics()
+    metrics, tracing = Metrics(), Tracing(settings.otel_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            opened = pipeline or await stack.enter_async_context(Pipeline(core or Settings()))
-            working = jobs or await stack.enter_async_context(Jobs(pipeline=opened))
+            tracing.open()
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
+            try:
+                opened = pipeline or await stack.enter_async_context(Pipeline(_within(core or Settings(), settings)))
+                working = jobs or await stack.enter_async_context(Jobs(pipeline=opened))
+            except RepromptError as e:
+                app.state["failure"] = e  # for whoever starts the server to tell, without a traceback
+                raise
             service = Service(settings, pipeline=opened, jobs=working, metrics=metrics)
             if makers := _makers(settings, service):
                 service.worker = Worker(working, makers)
-                await stack.enter_async_context(_running(service.worker))
+                await stack.enter_async_context(_running(service.worker, service.stopping))
             app.state["service"] = service
             _log.info("ready", previews=settings.previews, keys=len(settings.keys))
             try:
@@ -114,23 +126,27 @@ def create_app(
 
     app = Litestar(
         route_handlers=[
-            Prompts, Generations, Comparisons, Catalogue, _livez, _readyz, _metrics, _index,
-            _page_files(),
+            Prompts, Generations, Comparisons, Catalogue, _livez, _readyz, _metrics, _index, _page_files(),
         ],
         lifespan=[lifespan],
+        request_class=JsonRequest,
+        before_request=_check_accept,
         exception_handlers=handlers,
         dependencies={"service": Provide(_service, sync_to_thread=False)},
-        openapi_config=_openapi(),
-        cors_config=CORSConfig(
-            allow_origins=list(settings.cors_origins),
-            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id", "prefer", "x-api-key"],
-        ) if settings.cors_origins else None,
+        openapi_config=openapi_config(),
         state=State({"metrics": metrics, "service": None}),
         debug=False,
         logging_config=None,
     )  # fmt: skip
-    app.asgi_handler = Edge(app.asgi_handler, settings, metrics)  # type: ignore[assignment,arg-type]  # around 404s too
+    # around 404s and what the framework refuses, too
+    methods = {route.path_format: frozenset[str](getattr(route, "methods", ())) for route in app.routes}
+    app.asgi_handler = Edge(app.asgi_handler, settings, metrics, tracing, methods=methods)  # type: ignore[assignment,arg-type]
     return app
+
+
+def _within(core: Settings, settings: ApiSettings) -> Settings:
+    """The worker in here has no longer to drain than the server."""
+    return replace(core, drain_s=min(core.drain_s, float(settings.grace_s)))
 
 
 def _page_files() -> Any:
@@ -139,7 +155,31 @@ def _page_files() -> Any:
 
 
 def _service(state: State) -> Service:
-    return state["service"]
+    service: Service | None = state["service"]
+    if service is None:
+        raise ProblemError(503, "The service is starting or stopping; try again.", headers={"Retry-After": "1"})
+    return service
+
+
+async def _check_accept(request: Request[Any, Any, Any]) -> None:
+    """Refuses what asks for another type than its route answers, as far as that is certain.
+
+    Raises:
+        ProblemError: 406, with the type that there is.
+    """
+    accept = request.headers.get("accept", "").lower()
+    if not accept or "*/*" in accept or not request.url.path.startswith("/v1/"):
+        return
+    media_type = request.route_handler.media_type
+    answers = str(getattr(media_type, "value", media_type)).partition(";")[0]
+    kind = answers.partition("/")[0]
+    for choice in accept.split(","):
+        wanted, *parameters = (part.strip() for part in choice.split(";"))
+        refused = any(parameter in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for parameter in parameters)
+        # the format of a file is known when it is found
+        if not refused and (wanted in {answers, f"{kind}/*"} or (kind == "audio" and wanted.startswith("audio/"))):
+            return
+    raise ProblemError(406, f"The answer here is {answers}: ask for that with Accept, or leave it out.")
 
 
 def _makers(settings: ApiSettings, service: Service) -> list[Maker]:
@@ -152,24 +192,10 @@ def _makers(settings: ApiSettings, service: Service) -> list[Maker]:
 
 
 @asynccontextmanager
-async def _running(worker: Worker) -> AsyncGenerator[None]:
-    stop = asyncio.Event()
-    running = asyncio.create_task(worker.run(stop), name="worker")
+async def _running(worker: Worker, stopping: asyncio.Event) -> AsyncGenerator[None]:
+    running = asyncio.create_task(worker.run(stopping), name="worker")
     try:
         yield
     finally:
-        stop.set()
+        stopping.set()
         await running
-
-
-def _openapi() -> OpenAPIConfig:
-    return OpenAPIConfig(
-        title="Reprompt",
-        version=version("reprompt-api"),
-        description="Words to music prompts with their reasons, and music from them.",
-        path="/schema",
-        render_plugins=[ScalarRenderPlugin(), JsonRenderPlugin()],
-        use_handler_docstrings=True,
-        components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
-        security=[{}, {"key": []}],
-    )

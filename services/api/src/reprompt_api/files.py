@@ -1,10 +1,12 @@
 """Audio over HTTP: ranges, entity tags, names for downloads."""
 
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from litestar import Request, Response
 from litestar.response import Stream
+from reprompt_core import AudioStoreError
 from reprompt_core.generation.contract import CONTENT_TYPES, Generation, Take
 from reprompt_core.generation.storage import AudioStore
 
@@ -22,7 +24,7 @@ def take_of(generation: Generation, number: int) -> Take:
     for take in generation.takes:
         if take.number == number:
             return take
-    if generation.status in {"queued", "running"}:
+    if not generation.done:
         raise ProblemError(409, f"The generation is {generation.status}: its audio is there once it succeeded.")
     raise ProblemError(404, f"The generation {generation.status} and has no take {number}.")
 
@@ -34,33 +36,50 @@ async def audio_response(
 
     Raises:
         ProblemError: 416, the range is none of this file; 404, the file is gone.
+        AudioStoreError: the store is away.
     """
-    key, tag = generation.key(take), f'"{take.sha256}"'
+    tag = f'"{take.sha256}"'
     headers = {
         "ETag": tag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=86400, immutable",
         "Content-Disposition": f'inline; filename="{name}.{take.format}"',
     }
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(None, status_code=304, headers=headers)
+    if _is_one_of(tag, request.headers.get("if-none-match", "")):
+        return Response(b"", status_code=304, headers=headers)
     start, end, status = 0, take.bytes, 200
     asked = request.headers.get("range", "")
+    # a weak tag or a date never says that this is the same file
     if asked and request.headers.get("if-range", tag) == tag:
         found = _range(asked, take.bytes)
         if found is not None:
             (start, end), status = found, 206
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{take.bytes}"
     headers["Content-Length"] = str(end - start)
-    if request.method == "HEAD":
-        return Response(None, status_code=status, headers=headers, media_type=CONTENT_TYPES[take.format])
-    await store.size(key)  # gone: an error now, not in the middle of the answer
-    return Stream(
-        store.stream(key, start=start, end=end),
-        status_code=status,
-        headers=headers,
-        media_type=CONTENT_TYPES[take.format],
-    )
+    chunks = store.stream(generation.key(take), start=start, end=end)
+    try:
+        first = await anext(chunks, b"")  # an error now, not in the middle of the answer
+    except AudioStoreError as e:
+        if isinstance(e.__cause__, FileNotFoundError):
+            raise ProblemError(404, "The audio of this take is deleted.") from None
+        raise
+    headers["Content-Type"] = CONTENT_TYPES[
+        take.format
+    ]  # as a header: the route's own type would win over the stream's
+    if request.state["exchange"].is_head:
+        return Response(b"", status_code=status, headers=headers)
+    return Stream(_with_first(first, chunks), status_code=status, headers=headers)
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _is_one_of(tag: str, tags: str) -> bool:
+    """If-None-Match compares weakly: W/ makes no difference."""
+    return tags.strip() == "*" or tag in re.findall(r'(?:W/)?("[^"]*")', tags)
 
 
 def _range(asked: str, size: int) -> tuple[int, int] | None:
@@ -69,8 +88,8 @@ def _range(asked: str, size: int) -> tuple[int, int] | None:
     Raises:
         ProblemError: it lies outside the file.
     """
-    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", asked.strip())
-    if match is None or not (match[1] or match[2]):
+    match = re.fullmatch(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})", asked.strip())
+    if match is None or not (match[1] or match[2]) or (match[1] and match[2] and int(match[1]) > int(match[2])):
         return None
     if not match[1]:
         start, end = max(0, size - int(match[2])), size

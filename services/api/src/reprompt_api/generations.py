@@ -1,27 +1,33 @@
 """Generations over HTTP."""
 
+import asyncio
 import base64
 import re
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
 
 from litestar import Controller, Request, Response, delete, get, post
-from litestar.params import JSONBody, Parameter
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
-from reprompt_core import JobError
-from reprompt_core.generation.contract import Generation, GenerationRequest
+from reprompt_core.generation.contract import Generation, GenerationRequest, Status
 
+from .checks import check_asked
+from .edges import Exchange
 from .events import as_sse
 from .files import audio_response, take_of
 from .problems import ProblemError
 from .schemas import GenerationPage, GenerationView
 from .state import Service
+from .tasks import end
 
 __all__ = ["Generations"]
 
 _MOST_WAIT_S = 30
+_LONGEST_KEY = 255
 
-Id = Annotated[str, Parameter(description="Of the generation.", max_length=64)]
+Id = Annotated[str, PathParameter(description="Of the generation.")]
 
 
 class Generations(Controller):
@@ -30,49 +36,55 @@ class Generations(Controller):
     path = "/v1/generations"
     tags = ["Generations"]  # noqa: RUF012 - as Litestar declares it
 
-    @post(status_code=202, summary="Make music", raises=[])
+    @post(status_code=202, operation_id="createGeneration", summary="Make music")
     async def create(
         self,
         data: JSONBody[GenerationRequest],
-        service: Service,
+        service: NamedDependency[Service],
         request: Request[Any, Any, Any],
         idempotency_key: Annotated[
             str | None,
-            Parameter(
-                header="Idempotency-Key", description="The same key and body are the same generation.", max_length=255
+            HeaderParameter(
+                name="Idempotency-Key",
+                description="The same key and body are the same generation, however often they are sent; "
+                "the same key with another body is refused. 1 to 255 printable ASCII characters without spaces.",
             ),
         ] = None,
         prefer: Annotated[
             str | None,
-            Parameter(header="Prefer", description="wait=N: answer when it is done, after N <= 30 s at most."),
+            HeaderParameter(name="Prefer", description="wait=N: answer when it is done, after N <= 30 s at most."),
         ] = None,
     ) -> Response[GenerationView]:
         """Accepts a generation and answers 202 with its address, or 200 when `Prefer: wait` saw it done."""
-        if idempotency_key is not None and not re.fullmatch(r"[!-~]+", idempotency_key):
-            raise ProblemError(422, "An idempotency key has printable ASCII characters without spaces.")
+        if idempotency_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", idempotency_key):
+            raise ProblemError(
+                422,
+                f"An Idempotency-Key has 1 to {_LONGEST_KEY} printable ASCII characters without spaces.",
+            )
+        texts = {"words": data.words, "prompt": data.prompt}
+        check_asked(service.pipeline.settings, texts=texts, refiner=data.refiner, generator=data.generator)
         tenant = request.state["tenant"]
         generation = await service.jobs.submit(data, tenant=tenant, key=idempotency_key)
-        service.metrics.generations.labels(generation.generator).inc()
-        wait = _wait(prefer)
-        if wait and not generation.done:
-            generation = await service.jobs.wait(generation.id, tenant=tenant, timeout_s=wait)
+        service.metrics.generations.labels(generation.generator, str(generation.reprompt["refiner"])).inc()
         headers = {"Location": f"{self.path}/{generation.id}"}
-        if wait is not None:
-            headers["Preference-Applied"] = f"wait={wait}"
+        wait_s = _wait_s(prefer)
+        exchange: Exchange = request.state["exchange"]
+        # without room to wait the preference is not applied, as RFC 7240 allows
+        if wait_s is not None and (generation.done or exchange.wait_aside(wait_s)):
+            headers["Preference-Applied"] = f"wait={wait_s}"
+            if not generation.done:
+                generation = await _wait(service, generation, tenant=tenant, seconds=wait_s)
         view = GenerationView.of(generation)
         return Response(view, status_code=200 if generation.done else 202, headers=headers)
 
-    @get(summary="The newest generations")
+    @get(operation_id="listGenerations", summary="The newest generations")
     async def page(
         self,
-        service: Service,
+        service: NamedDependency[Service],
         request: Request[Any, Any, Any],
-        status: Annotated[
-            Literal["queued", "running", "succeeded", "failed", "cancelled"] | None,
-            Parameter(query="status", description="Only those."),
-        ] = None,
-        limit: Annotated[int, Parameter(ge=1, le=100, description="Items of a page.")] = 20,
-        cursor: Annotated[str | None, Parameter(max_length=200, description="`next` of the page before.")] = None,
+        status: Annotated[Status | None, QueryParameter(description="Only those.")] = None,
+        limit: Annotated[int, QueryParameter(ge=1, le=100, description="Items of a page.")] = 20,
+        cursor: Annotated[str | None, QueryParameter(max_length=200, description="`next` of the page before.")] = None,
     ) -> GenerationPage:
         """Newest first, a page at a time."""
         found = await service.jobs.newest(
@@ -83,55 +95,79 @@ class Generations(Controller):
             items=[GenerationView.of(g) for g in shown], next=_to_cursor(shown[-1]) if len(found) > limit else None
         )
 
-    @get("/{id:str}", summary="A generation")
-    async def one(self, id: Id, service: Service, request: Request[Any, Any, Any]) -> GenerationView:
+    @get("/{id:str}", operation_id="getGeneration", summary="A generation")
+    async def one(self, id: Id, service: NamedDependency[Service], request: Request[Any, Any, Any]) -> GenerationView:
         """As far as it is."""
         return GenerationView.of(await service.jobs.get(id, tenant=request.state["tenant"]))
 
-    @get("/{id:str}/events", media_type="text/event-stream", summary="What happens to it")
+    @get("/{id:str}/events", operation_id="followGeneration", media_type="text/event-stream", summary="Follow it")
     async def events(
         self,
         id: Id,
-        service: Service,
+        service: NamedDependency[Service],
         request: Request[Any, Any, Any],
         last_event_id: Annotated[
-            str | None, Parameter(header="Last-Event-ID", description="Go on after this event.", max_length=20)
+            str | None,
+            HeaderParameter(name="Last-Event-ID", description="Go on after this event: the last `id` that was seen."),
         ] = None,
-    ) -> Stream:
-        """Server-sent events: `status`, `progress`, `take`; the stream ends with the final status."""
-        after = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,18}", last_event_id) else 0
+    ) -> Response[Any]:
+        """Server-sent events: `status`, `progress`, `take`; the stream ends after the final status.
+
+        A comment keeps a silent stream open. Where it ends before, come back with Last-Event-ID.
+        """
+        if last_event_id is not None and not re.fullmatch(r"[0-9]{1,18}", last_event_id):
+            raise ProblemError(422, "This is no Last-Event-ID: give the `id` of an event of this generation.")
         tenant = request.state["tenant"]
         await service.jobs.get(id, tenant=tenant)  # none: an error instead of an empty stream
-        events = service.jobs.events(id, tenant=tenant, after=after)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return Stream(as_sse(events, service.stopping), media_type="text/event-stream", headers=headers)
+        exchange: Exchange = request.state["exchange"]
+        if exchange.is_head:
+            return Response(b"", status_code=200, media_type="text/event-stream", headers=headers)
+        events = service.jobs.events(id, tenant=tenant, after=int(last_event_id or 0))
+        stream = as_sse(events, stopping=service.stopping, heartbeat_s=service.settings.heartbeat_s)
+        return Stream(stream, media_type="text/event-stream", headers=headers)
 
-    @get("/{id:str}/takes/{number:int}/audio", media_type="audio/wav", summary="The sound")
-    async def audio(self, id: Id, number: int, service: Service, request: Request[Any, Any, Any]) -> Response[Any]:
+    @get("/{id:str}/takes/{number:int}/audio", operation_id="getTakeAudio", media_type="audio/wav", summary="The sound")
+    async def audio(
+        self,
+        id: Id,
+        number: Annotated[int, PathParameter(description="Of the take, from 0.")],
+        service: NamedDependency[Service],
+        request: Request[Any, Any, Any],
+    ) -> Response[Any]:
         """The audio file of a take; ranges are served."""
         generation = await service.jobs.get(id, tenant=request.state["tenant"])
         name = f"reprompt-{generation.id[:8]}-{number}"
         return await audio_response(request, service.jobs.store, generation, take_of(generation, number), name=name)
 
-    @delete("/{id:str}", status_code=200, summary="Cancel or remove it")
-    async def remove(
-        self, id: Id, service: Service, request: Request[Any, Any, Any]
-    ) -> Response[GenerationView | None]:
+    @delete("/{id:str}", operation_id="deleteGeneration", status_code=200, summary="Cancel or remove it")
+    async def remove(self, id: Id, service: NamedDependency[Service], request: Request[Any, Any, Any]) -> Response[Any]:
         """Cancels what waits or runs and answers with the generation; removes what is done and answers 204."""
         tenant = request.state["tenant"]
         generation = await service.jobs.get(id, tenant=tenant)
         if not generation.done:
             return Response(GenerationView.of(await service.jobs.cancel(id, tenant=tenant)), status_code=200)
-        try:
-            await service.jobs.remove(id, tenant=tenant)
-        except JobError as e:
-            raise ProblemError(409, str(e)) from e
+        await service.jobs.remove(id, tenant=tenant)
         return Response(None, status_code=204)
 
 
-def _wait(prefer: str | None) -> int | None:
-    match = re.search(r"\bwait\s*=\s*\"?(\d{1,6})", prefer or "")
-    return min(int(match[1]), _MOST_WAIT_S) if match else None
+async def _wait(service: Service, generation: Generation, *, tenant: str, seconds: int) -> Generation:
+    """The generation once it is final, when the time is over, or when the server stops."""
+    waiting = asyncio.create_task(service.jobs.wait(generation.id, tenant=tenant, timeout_s=seconds))
+    stopped = asyncio.create_task(service.stopping.wait())
+    try:
+        await asyncio.wait([waiting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else generation
+    finally:
+        await end(waiting, stopped)
+
+
+def _wait_s(prefer: str | None) -> int | None:
+    """The seconds of wait=N, RFC 7240; what is not understood is passed over."""
+    for preference in (prefer or "").split(","):
+        if match := re.fullmatch(r"\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(;.*)?", preference, re.IGNORECASE):
+            return min(int(match[1]), _MOST_WAIT_S)
+    return None
 
 
 def _to_cursor(generation: Generation) -> str:
@@ -142,9 +178,10 @@ def _from_cursor(cursor: str | None) -> tuple[datetime, str] | None:
     if cursor is None:
         return None
     try:
-        at, id = base64.urlsafe_b64decode(cursor.encode()).decode().split(" ")
-        if not re.fullmatch(r"[0-9a-f-]{36}", id):
+        at, id = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().split(" ")
+        when = datetime.fromisoformat(at)
+        if when.tzinfo is None or not 2000 <= when.year < 3000:
             raise ValueError
-        return datetime.fromisoformat(at), id
+        return when.astimezone(UTC), str(UUID(id))
     except ValueError:
         raise ProblemError(422, "This is no cursor: give `next` of the page before.") from None

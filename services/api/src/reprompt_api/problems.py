@@ -1,14 +1,16 @@
 """Every error as RFC 9457 problem details: what happened, and what to do; nothing from inside."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, NotFoundException, ValidationException
+from msgspec import Meta
 from reprompt_core import (
     AudioStoreError,
+    CorpusError,
     DatabaseError,
     JobError,
     JobNotFoundError,
@@ -19,34 +21,51 @@ from reprompt_core import (
     SettingsError,
 )
 
-__all__ = ["PROBLEM", "Problem", "ProblemError", "handlers", "problem_body"]
+__all__ = ["PROBLEM", "TITLES", "FieldProblem", "Problem", "ProblemError", "handlers", "problem_body"]
 
 PROBLEM = "application/problem+json"
-_TITLES = {
-    400: "Bad request", 401: "Key missing or wrong", 403: "Not allowed", 404: "Not found", 405: "Method not allowed",
-    406: "Not acceptable", 408: "Request timed out", 409: "Conflict", 411: "Length required", 413: "Body too large",
-    415: "Unsupported content type", 416: "Range not satisfiable", 422: "Cannot be used", 429: "Too many requests",
-    500: "Fault of ours", 503: "Not available now", 504: "Took too long",
+TITLES = {
+    400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable",
+    408: "Request Timeout", 409: "Conflict", 413: "Content Too Large", 415: "Unsupported Media Type",
+    416: "Range Not Satisfiable", 421: "Misdirected Request", 422: "Unprocessable Content", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
+    503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
+"""As RFC 9110 calls them: RFC 9457 wants that of problems whose type is about:blank."""
+_LONGEST_ECHO = 200  # characters of what was sent that an answer repeats
 _log: Any = structlog.get_logger()
 
 
 class FieldProblem(msgspec.Struct, frozen=True):
     """What is wrong with one part of a request."""
 
-    pointer: str  # JSON pointer into the body, or the name of a parameter
-    detail: str
+    pointer: Annotated[
+        str,
+        Meta(
+            description="JSON pointer into the body (empty: the body as a whole), or the name of a parameter.",
+            examples=["/seconds"],
+        ),
+    ]
+    detail: Annotated[str, Meta(description="What is wrong there.", examples=["Expected `number` <= 300.0"])]
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error, as RFC 9457 says."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str  # the id of the request, which is in our log
-    errors: list[FieldProblem] = []
+    type: Annotated[str, Meta(description="Always about:blank: the status tells the kind.", examples=["about:blank"])]
+    title: Annotated[str, Meta(description="The name of the status.", examples=["Unprocessable Content"])]
+    status: Annotated[int, Meta(description="The HTTP status.", examples=[422])]
+    detail: Annotated[
+        str,
+        Meta(
+            description="What happened, and what to do, for a person.",
+            examples=["The body does not fit; `errors` says where."],
+        ),
+    ]
+    instance: Annotated[
+        str, Meta(description="The id of the request, which is in the server's log.", examples=["8c2f0d6e1b7a4359"])
+    ]
+    errors: Annotated[list[FieldProblem], Meta(description="Of a request that does not fit: where, and why.")] = []
 
 
 class ProblemError(HTTPException):
@@ -57,91 +76,94 @@ class ProblemError(HTTPException):
         status: int,
         detail: str,
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         errors: Sequence[FieldProblem] = (),
     ) -> None:
-        super().__init__(detail=detail, status_code=status, headers=headers)
-        self.errors = errors
+        super().__init__(detail=detail, status_code=status, headers=dict(headers or {}))
+        self.errors = tuple(errors)
 
 
-# the map: error of the core -> (status, seconds after which to try again)
-_STATUS: tuple[tuple[type[RepromptError], int, int | None], ...] = (
-    (PromptError, 422, None),
-    (JobNotFoundError, 404, None),
-    (KeyReusedError, 409, None),
-    (QueueFullError, 503, 10),
-    (JobError, 409, None),
-    (SettingsError, 422, None),
-    (DatabaseError, 503, 5),
-    (AudioStoreError, 503, 5),
+# the map: error of the core -> (status, seconds after which to try again, what is said instead of its own words)
+_STATUS: tuple[tuple[type[RepromptError], int, int | None, str | None], ...] = (
+    (PromptError, 422, None, None),
+    (CorpusError, 422, None, None),
+    (JobNotFoundError, 404, None, None),
+    (KeyReusedError, 409, None, None),
+    (QueueFullError, 503, 10, None),
+    (JobError, 409, None, None),
+    (SettingsError, 422, None, "This server is not set up for that."),
+    (DatabaseError, 503, 5, "The database is not available at the moment; try again in a few seconds."),
+    (AudioStoreError, 503, 5, "The audio store is not available at the moment; try again in a few seconds."),
 )
-_HIDDEN: dict[type[RepromptError], str] = {
-    DatabaseError: "The database is not available at the moment; try again in a few seconds.",
-    AudioStoreError: "The audio store is not available at the moment; try again in a few seconds.",
+_DETAILS = {
+    400: "The request cannot be read.",
+    413: "The body is larger than is accepted.",
+    415: "Send JSON, with `Content-Type: application/json`.",
 }
 
 
 def problem_body(status: int, detail: str, instance: str, errors: Sequence[FieldProblem] = ()) -> bytes:
     """The JSON of a problem."""
-    title = _TITLES.get(status, "Error")
-    return msgspec.json.encode(Problem("about:blank", title, status, detail, instance, list(errors)))
+    return msgspec.json.encode(
+        Problem("about:blank", TITLES.get(status, "Error"), status, detail, instance, list(errors))
+    )
 
 
-def _response(request: Request[Any, Any, Any], status: int, detail: str, **more: Any) -> Response[bytes]:
+def _response(
+    request: Request[Any, Any, Any],
+    status: int,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[FieldProblem] = (),
+) -> Response[bytes]:
     instance = str(request.scope.get("state", {}).get("request_id", ""))
-    body = problem_body(status, detail, instance, more.get("errors", ()))
-    return Response(body, status_code=status, media_type=PROBLEM, headers=more.get("headers") or {})
+    body = problem_body(status, detail, instance, errors)
+    return Response(body, status_code=status, media_type=PROBLEM, headers=dict(headers or {}))
 
 
 def _on_core_error(request: Request[Any, Any, Any], error: RepromptError) -> Response[bytes]:
-    for kind, status, after in _STATUS:
+    for kind, status, after, instead in _STATUS:
         if isinstance(error, kind):
-            hidden = next((text for k, text in _HIDDEN.items() if isinstance(error, k)), None)
-            if hidden:
+            if instead is not None:
                 _log.error("unavailable", reason=str(error))
             headers = {"Retry-After": str(after)} if after else {}
-            return _response(request, status, hidden or str(error), headers=headers)
+            return _response(request, status, instead or str(error), headers=headers)
     return _on_fault(request, error)
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    status, headers = error.status_code, dict(error.headers or {})
+    status, headers = error.status_code, error.headers
     if isinstance(error, ProblemError):
         return _response(request, status, error.detail, headers=headers, errors=error.errors)
     if isinstance(error, ValidationException):
-        return _response(request, 422, "The request does not fit; `errors` says where.", errors=_fields(error))
-    detail = {
-        400: _plain(error.detail),
-        404: f"There is nothing at {request.scope['path'][:200]}."
-        if isinstance(error, NotFoundException)
-        else error.detail,
-        405: f"{request.method} is not for this address.",
-        413: "The body is larger than is accepted.",
-    }.get(status, error.detail)
+        detail = "A parameter of the request does not fit; `errors` says which."
+        return _response(request, 422, detail, errors=_parameters(request, error))
     if status >= 500:
         return _on_fault(request, error)
+    if isinstance(error, NotFoundException):
+        detail = f"There is nothing at {str(request.scope['path'])[:_LONGEST_ECHO]}."
+    elif status == 405:
+        detail = f"{str(request.scope['method'])[:20]} is not for this address; the header Allow says what is."
+    else:
+        detail = _DETAILS.get(status, TITLES.get(status, "Error"))  # the framework's own words may name its parts
     return _response(request, status, detail, headers=headers)
 
 
 def _on_fault(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    if isinstance(error, RecursionError):
-        return _response(request, 400, "The JSON is nested too deeply.")
     _log.error("fault", exc_info=error)
     return _response(request, 500, "A fault of ours. The log has it under the id in `instance`.")
 
 
-def _plain(detail: str) -> str:
-    """A parser's complaint without what is ours."""
-    return f"The body cannot be read: {detail.split('Traceback')[0][:300]}" if detail else "The request cannot be read."
-
-
-def _fields(error: ValidationException) -> list[FieldProblem]:
+def _parameters(request: Request[Any, Any, Any], error: ValidationException) -> list[FieldProblem]:
+    """The parameters that do not fit, by the names that they have in a request."""
+    known = request.route_handler.parsed_fn_signature.parameters
     found: list[FieldProblem] = []
-    for item in error.extra if isinstance(error.extra, list) else []:
-        if isinstance(item, dict):
-            key, source = str(item.get("key", "")), str(item.get("source", "body"))  # pyright: ignore[reportUnknownArgumentType]
-            pointer = key if source != "body" else "/" + key.removeprefix("data").strip(".").replace(".", "/")
-            found.append(FieldProblem(pointer.rstrip("/") or "", str(item.get("message", ""))))  # pyright: ignore[reportUnknownArgumentType]
+    items: Any = error.extra if isinstance(error.extra, list) else []
+    for item in items:
+        name = str(item.get("key", "")).partition(".")[0]
+        written = getattr(getattr(known.get(name), "kwarg_definition", None), "name", None) or name
+        found.append(FieldProblem(written, str(item.get("message", ""))))
     return found
 
 

@@ -20,4 +20,4 @@ class Service:
         self.settings, self.pipeline, self.jobs, self.metrics = settings, pipeline, jobs, metrics
         self.comparisons = Comparisons(jobs)
         self.worker: Worker | None = None  # makes previews in this process
-        self.stopping = asyncio.Event()  # set at the signal: event streams end
+        self.stopping = asyncio.Event()  # set at the signal: event streams and waiting requests end, the worker drains

@@ -1,3 +1,3 @@
-"""The home of Reprompt's GPU worker; this version holds no worker loop."""
+"""The GPU worker: takes jobs from the queue or from RunPod, and makes them with MusicGen."""
 
 __all__: list[str] = []

@@ -7,8 +7,9 @@ from .preview import SAMPLE_RATE, Preview, render_preview
 
 if TYPE_CHECKING:
     from .contract import Generation, GenerationError, GenerationRequest, Take
-    from .jobs import Event, Jobs, PlaceState
+    from .jobs import Event, Jobs
     from .making import PreviewMaker
+    from .places import PlaceState
     from .runpod import RunPodMaker
     from .storage import AudioStore
     from .work import Made, Maker, Sound, Work
@@ -41,9 +42,10 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(["Generation", "GenerationError", "GenerationRequest", "Take"], "contract"),
-    **dict.fromkeys(["Event", "Jobs", "PlaceState"], "jobs"),
+    **dict.fromkeys(["Event", "Jobs"], "jobs"),
     **dict.fromkeys(["Made", "Maker", "Sound", "Work"], "work"),
     "AudioStore": "storage",
+    "PlaceState": "places",
     "PreviewMaker": "making",
     "RunPodMaker": "runpod",
     "Worker": "worker",

@@ -2,13 +2,14 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from ..database import Database
-from ..errors import JobError, JobNotFoundError
+from ..errors import JobError, JobNotFoundError, RepromptError
 from .contract import Generation, GenerationRequest, Place
 from .jobs import Jobs
 
@@ -50,7 +51,7 @@ class Comparison:
         return {
             "id": str(self.id),
             "words": self.words,
-            "seconds": self.seconds,
+            "seconds": round(self.seconds, 3),  # the column has single precision
             "seed": self.seed,
             "generator": self.generator,
             "order": self.shown,
@@ -87,30 +88,36 @@ class Comparisons:
             What `Jobs.submit` raises.
         """
         common: dict[str, Any] = {"words": words, "seconds": seconds, "seed": seed, "format": "wav"}
-        hidden = _hidden(tenant)
-        rewritten = await self._jobs.submit(
-            GenerationRequest(**common, refiner=refiner, generator=generator), tenant=hidden
-        )
+        hidden, accepted = _hidden(tenant), list[Generation]()
         try:
+            accepted.append(
+                await self._jobs.submit(
+                    GenerationRequest(**common, refiner=refiner, generator=generator), tenant=hidden
+                )
+            )
             # at the same place, whatever becomes available between the two
-            raw = await self._jobs.submit(
-                GenerationRequest(**common, mode="off", generator=rewritten.generator), tenant=hidden
+            place = accepted[0].generator
+            accepted.append(
+                await self._jobs.submit(GenerationRequest(**common, mode="off", generator=place), tenant=hidden)
+            )
+            rewritten, raw = accepted
+            rows = await self._database.fetch(
+                "add_comparison",
+                id=uuid4(),
+                tenant=tenant,
+                words=words,
+                seconds=seconds,
+                seed=seed,
+                generator=place,
+                raw=UUID(raw.id),
+                rewritten=UUID(rewritten.id),
+                shown=secrets.choice(("ab", "ba")),
             )
         except BaseException:
-            await self._jobs.cancel(rewritten.id, tenant=hidden)
+            for generation in accepted:  # nobody will hear them
+                with suppress(RepromptError):
+                    await self._jobs.cancel(generation.id, tenant=hidden)
             raise
-        rows = await self._database.fetch(
-            "add_comparison",
-            id=uuid4(),
-            tenant=tenant,
-            words=words,
-            seconds=seconds,
-            seed=seed,
-            generator=rewritten.generator,
-            raw=UUID(raw.id),
-            rewritten=UUID(rewritten.id),
-            shown=secrets.choice(("ab", "ba")),
-        )
         return Comparison(*rows[0])
 
     async def get(self, id: str, *, tenant: str = "") -> Comparison:
@@ -124,13 +131,12 @@ class Comparisons:
             raise JobNotFoundError(f"There is no comparison {id}.")
         return Comparison(*rows[0])
 
-    async def side(self, comparison: Comparison, side: Literal["a", "b"], *, tenant: str = "") -> Generation:
-        """The generation behind A or B.
-
-        Raises:
-            JobNotFoundError: it was deleted meanwhile.
-        """
-        return await self._jobs.get(str(comparison.generation(side)), tenant=_hidden(tenant))
+    async def side(self, comparison: Comparison, side: Literal["a", "b"], *, tenant: str = "") -> Generation | None:
+        """The generation behind A or B; None: it is deleted, as every old one is. The vote stays."""
+        try:
+            return await self._jobs.get(str(comparison.generation(side)), tenant=_hidden(tenant))
+        except JobNotFoundError:
+            return None
 
     async def vote(self, id: str, choice: Choice, *, tenant: str = "") -> Comparison:
         """Keeps a choice, once both could be heard; the first one counts.
@@ -141,8 +147,9 @@ class Comparisons:
         """
         comparison = await self.get(id, tenant=tenant)
         for side in ("a", "b"):
-            if comparison.choice is None and (await self.side(comparison, side, tenant=tenant)).status != "succeeded":
-                raise JobError("Both must have been heard before a vote: one of them is not there.")
+            heard = await self.side(comparison, side, tenant=tenant)
+            if comparison.choice is None and (heard is None or heard.status != "succeeded"):
+                raise JobError("A vote counts once both can be heard, and that is not so.")
         rows = await self._database.fetch("vote", id=comparison.id, tenant=tenant, choice=choice)
         if not rows:
             raise JobError("There was a vote on this comparison already; it stands.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,15 +11,26 @@ from typing import Any, Literal, NamedTuple, Self
 from uuid import UUID, uuid4
 
 import msgspec
+from psycopg import Rollback
 from psycopg.types.json import Jsonb
 
 from ..database import Database, query
-from ..errors import JobError, JobNotFoundError, KeyReusedError, PromptError, QueueFullError, SettingsError
+from ..errors import (
+    AudioStoreError,
+    JobError,
+    JobNotFoundError,
+    KeyReusedError,
+    PromptError,
+    QueueFullError,
+    SettingsError,
+)
 from ..pipeline import Pipeline
 from ..settings import Settings
 from ..types import Reprompt
+from ..words import Words
 from .contract import TERMINAL, Generation, GenerationRequest, Place, Status, from_object, to_json
 from .notices import Notices
+from .places import PlaceState, place_states
 from .queue import Queue
 from .storage import AudioStore
 
@@ -28,8 +40,10 @@ _FIELDS = tuple(
     "id status generator request reprompt priority attempts progress created_at started_at finished_at model "
     "model_revision takes error timings_ms".split()
 )
+_log = logging.getLogger(__name__)
 _PRIORITIES = range(-100, 101)
-_LONGEST_KEY = 255
+_LONGEST_NAME = 255
+_LAST_EVENT = 2**63 - 1
 
 
 class Event(NamedTuple):
@@ -39,19 +53,6 @@ class Event(NamedTuple):
     kind: Literal["status", "progress", "take"]
     data: dict[str, Any]
     at: datetime
-
-
-class PlaceState(NamedTuple):
-    """How busy a place is."""
-
-    place: Place
-    available: bool
-    slots: int  # generations at once
-    queued: int
-    running: int
-    wait_s: float | None  # until a new one would start, by how long the last ones took; None: not known
-    model: str | None = None
-    model_revision: str | None = None
 
 
 class Jobs:
@@ -124,17 +125,18 @@ class Jobs:
         """
         if priority not in _PRIORITIES:
             raise SettingsError(f"The priority is {priority}: from -100 to 100.")
-        if key is not None and not 0 < len(key) <= _LONGEST_KEY:
-            raise PromptError(f"An idempotency key has 1 to {_LONGEST_KEY} characters, not {len(key)}.")
+        _check_name(tenant, "A tenant", least=0)
+        if key is not None:
+            _check_name(key, "An idempotency key", least=1)
         request = from_object(msgspec.to_builtins(request), GenerationRequest)  # made in Python it was not checked
+        for words in (request.words, request.prompt):
+            if words is not None:
+                Words.check(words)
         digest = hashlib.sha256(to_json(request)).hexdigest()
         if (known := await self._by_key(tenant, key, digest)) is not None:
             return known
-        ((queued,),) = await self.database.fetch("count_queued")
-        if queued >= self.settings.queue_limit:
-            raise QueueFullError(
-                f"{queued} generations are waiting already, the most that are accepted; try again in a while."
-            )
+        async with self.database.connection() as connection:
+            await self._check_room(connection, more=1)  # before any work is done
         place = await self._choose(request)
         started = time.perf_counter()
         reprompt = await self._write(request)
@@ -150,16 +152,34 @@ class Jobs:
             "priority": priority,
             "timings_ms": Jsonb({"reprompt": written_ms}),
         }
-        async with self.database.connection() as connection, connection.transaction():
-            added = await (await connection.execute(query("add_generation"), row)).fetchone()
-            if added is not None:
-                task = await self.queue.add(connection, row["id"], place=place, priority=priority)
-                await connection.execute(query("set_task"), {"id": row["id"], "task": task})
-                return read_generation(added)
+        if (added := await self._add(row)) is not None:
+            return added
         known = await self._by_key(tenant, key, digest)  # another of the same key was quicker
         if known is None:
             raise JobError("The generation of this idempotency key was removed at this moment; ask again.")
         return known
+
+    async def _add(self, row: dict[str, Any]) -> Generation | None:
+        """The row and its task, both or none; None: the key is used already."""
+        async with self.database.connection() as connection, connection.transaction() as transaction:
+            await connection.execute(query("hold_up_nobody"))
+            await connection.execute(query("lock_admission"))
+            row["task"] = await self.queue.add(connection, row["id"], place=row["generator"], priority=row["priority"])
+            added = await (await connection.execute(query("add_generation"), row)).fetchone()
+            if added is None:
+                raise Rollback(transaction)
+            await self._check_room(connection, more=0)
+            return read_generation(added)
+        return None
+
+    async def _check_room(self, connection: Any, *, more: int) -> None:
+        """Raises a QueueFullError when more wait than may."""
+        (queued,) = await (await connection.execute(query("count_queued"))).fetchone()
+        if queued + more > self.settings.queue_limit:
+            raise QueueFullError(
+                f"{self.settings.queue_limit:,} generations are waiting already, and no more are accepted; try again "
+                "in a while."
+            )
 
     async def get(self, id: str, *, tenant: str | None = None) -> Generation:
         """A generation as it is now.
@@ -171,6 +191,7 @@ class Jobs:
         Raises:
             JobNotFoundError: there is none.
         """
+        _check_name(tenant or "", "A tenant", least=0)
         rows = await self.database.fetch("generation", id=_uuid(id), tenant=tenant)
         if not rows:
             raise JobNotFoundError(f"There is no generation {id}: it was never made, or is deleted.")
@@ -192,7 +213,8 @@ class Jobs:
             before: `created_at` and `id` of the last one of the page before.
             limit: at most so many.
         """
-        at, id = before or (None, None)
+        _check_name(tenant, "A tenant", least=0)
+        at, id = (before[0], _uuid(before[1])) if before else (None, None)
         rows = await self.database.fetch(
             "newest_generations", tenant=tenant, status=status, before_at=at, before_id=id, limit=limit
         )
@@ -204,11 +226,15 @@ class Jobs:
         Raises:
             JobNotFoundError: there is none.
         """
+        _check_name(tenant or "", "A tenant", least=0)
         async with self.database.connection() as connection, connection.transaction():
+            await connection.execute(query("hold_up_nobody"))
             asked = {"id": _uuid(id), "tenant": tenant}
             row = await (await connection.execute(query("cancel_generation"), asked)).fetchone()
             if row is not None and row[0] == "cancelled":
-                await self.queue.drop(connection, row[1])
+                await self.queue.drop(connection, row[1], waiting=True)
+        if row is not None and row[0] == "cancelled" and row[2]:
+            await self.discard(str(asked["id"]))
         return await self.get(id, tenant=tenant)
 
     async def remove(self, id: str, *, tenant: str | None = None) -> None:
@@ -244,6 +270,7 @@ class Jobs:
             JobNotFoundError: there is none, or it was deleted meanwhile.
         """
         known = (await self.get(id, tenant=tenant)).id
+        after, ended = max(0, min(after, _LAST_EVENT)), False
         async with self._notices.of(known) as notice:
             while True:
                 rows = await self.database.fetch("events_after", id=UUID(known), after=after)
@@ -253,27 +280,27 @@ class Jobs:
                     yield event
                     if event.kind == "status" and event.data["status"] in TERMINAL:
                         return
-                if not rows:
-                    if (await self.get(known, tenant=tenant)).done:  # its last event was seen before `after`
-                        return
+                if rows:
+                    continue
+                if ended:  # its last event was seen before `after`
+                    return
+                ended = (await self.get(known, tenant=tenant)).done
+                if not ended:
                     await notice.wait()
 
     async def places(self) -> list[PlaceState]:
         """Where music can be made now, and how busy it is there."""
-        live = {place: rest for place, *rest in await self.database.fetch("live_workers", stalled_s=self._stalled_s)}
-        states: list[PlaceState] = []
-        for place, queued, running, took_s in await self.database.fetch("queue_state"):
-            slots, model, revision = live.get(place, (0, None, None))
-            configured = place != "runpod" or self.settings.runpod_endpoint is not None
-            waiting = max(0, queued + running + 1 - slots)
-            wait_s = (
-                took_s * waiting / slots if slots and took_s is not None else (0.0 if slots and not waiting else None)
-            )
-            states.append(
-                PlaceState(place, bool(slots) and configured, slots, queued, running, wait_s, model, revision)
-            )
-        order = ("preview", "musicgen", "runpod")
-        return sorted(states, key=lambda state: order.index(state.place))
+        return await place_states(self.database, self.settings)
+
+    async def discard(self, prefix: str) -> None:
+        """Deletes audio that belongs to no result: of a generation, or of one of its attempts.
+
+        Where the store is away it stays, and goes with its generation in the end.
+        """
+        try:
+            await self.store.remove(prefix)
+        except AudioStoreError as e:
+            _log.warning("audio was left behind: %s", e)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -332,6 +359,14 @@ def read_generation(row: Any) -> Generation:
     fields["id"] = str(fields["id"])
     fields["progress"] = round(fields["progress"], 3)
     return from_object(fields, Generation)
+
+
+def _check_name(name: str, what: str, *, least: int) -> None:
+    """Raises a PromptError for a tenant or key that is no text, or too long."""
+    if not least <= len(name) <= _LONGEST_NAME:
+        raise PromptError(f"{what} has {least} to {_LONGEST_NAME} characters, not {len(name):,}.")
+    if "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
+        raise PromptError(f"{what} holds a NUL character or half of a character pair; leave it out.")
 
 
 def _uuid(id: str) -> UUID:

@@ -28,16 +28,16 @@ class PreviewMaker:
 
     place: Place = "preview"
     model: str | None = MODEL
-    model_revision: str | None = None
 
     def __init__(self, knowledge: Knowledge, *, slots: int = 2) -> None:
+        from importlib.metadata import version
+
+        self.model_revision: str | None = version("reprompt-core")
         self._knowledge, self.slots = knowledge, slots
         self._threads = ThreadPoolExecutor(slots, "preview")
 
     async def make(self, work: Work) -> Made:
         """A take after another, each with a seed of its own: the request's, and those that follow it."""
-        from importlib.metadata import version
-
         loop, request = asyncio.get_running_loop(), work.generation.request
         plan = _plan(work.generation.reprompt["plan"])
         started = time.perf_counter()
@@ -48,7 +48,7 @@ class PreviewMaker:
                 raise MakingError(str(e), code="invalid") from e
             await work.keep(sound)
             work.progress = (number + 1) / request.takes
-        return Made(MODEL, version("reprompt-core"), {"making": 1000 * (time.perf_counter() - started)})
+        return Made(self.model, self.model_revision, {"making": 1000 * (time.perf_counter() - started)})
 
     def _play(self, work: Work, plan: MusicPlan, number: int) -> Sound:
         request = work.generation.request

@@ -10,6 +10,8 @@ from .worker import Worker
 
 __all__ = ["run_worker"]
 
+_LOOK_S = 0.05
+
 
 async def run_worker(jobs: Jobs, makers: Sequence[Maker], *, ready: Callable[[Worker], None] | None = None) -> None:
     """Makes generations until SIGTERM or SIGINT, then drains.
@@ -22,12 +24,16 @@ async def run_worker(jobs: Jobs, makers: Sequence[Maker], *, ready: Callable[[Wo
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    worker = Worker(jobs, makers)
+    running = asyncio.create_task(worker.run(stop))
     try:
-        worker = Worker(jobs, makers)
-        running = asyncio.create_task(worker.run(stop))
-        if ready is not None:
+        while not (worker.connected or running.done()):
+            await asyncio.wait([running], timeout=_LOOK_S)
+        if ready is not None and worker.connected:
             ready(worker)
-        await running
+        await asyncio.shield(running)
     finally:
+        running.cancel()
+        await asyncio.wait([running])
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -34,16 +34,14 @@ _LOST = 3  # times in a row that an endpoint refuses to speak of a job before it
 _LOST_CODES = {401: "refused", 403: "refused", 404: "expired"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Submitted:
     """A job at RunPod."""
 
     id: str
     at: float  # epoch seconds
     attempt: int  # of ours that submitted it: uploaded audio lies in its folder
-
-    def to_row(self) -> dict[str, Any]:
-        return {"state": "submitted", "id": self.id, "at": self.at, "attempt": self.attempt}
+    kept: bool = False  # in the row
 
 
 class RunPodMaker:
@@ -88,15 +86,13 @@ class RunPodMaker:
         if remote["state"] == "submitting":
             raise unknown(work.generation.id, "the worker that sent it died before the answer was kept")
         if remote["state"] == "submitted":
-            job, told = _Submitted(remote["id"], remote["at"], remote["attempt"]), True
+            job = _Submitted(remote["id"], remote["at"], remote["attempt"], kept=True)
         else:
             job = await self._submit(client, work)
-            told = await self._remember(client, work, job)
         try:
-            answer = await self._follow(client, work, job, told=told)
+            answer = await self._follow(client, work, job)
         except asyncio.CancelledError:
-            if work.cancelled:
-                await client.cancel(job.id, timeout_s=_CANCEL_S)
+            await self._leave(client, work, job)
             raise
         return await self._take(client, work, job, answer)
 
@@ -107,17 +103,21 @@ class RunPodMaker:
         content = msgspec.to_builtins(_remote_job(work))
         deadline = time.monotonic() + self._timeout_s
         for tried in count():
-            await work.remember({"state": "submitting"})
+            try:
+                await work.remember({"state": "submitting"})
+            except asyncio.CancelledError:  # perhaps it was remembered, but nothing was sent
+                await self._wait(work)
+                raise
             try:
                 id = await self._post(client, work, content, timeout_s=deadline - time.monotonic())
                 return _Submitted(id, time.time(), work.attempt)
             except NotTaken as e:
-                with suppress(DatabaseError):
-                    await work.remember({"state": "waiting"})
+                await self._wait(work)
                 pause = _backoff(tried, e.after_s)
                 if time.monotonic() + pause >= deadline:
                     raise MakingError(
-                        f"Nothing was submitted to RunPod within {self._timeout_s:g} s: {e}. Try again later.",
+                        f"Nothing was submitted to RunPod: {e}, and {self._timeout_s:g} s do not suffice. Try again "
+                        "later.",
                         code="timeout",
                     ) from None
             await asyncio.sleep(pause)
@@ -131,53 +131,66 @@ class RunPodMaker:
         except asyncio.CancelledError:
             await asyncio.wait([posting], timeout=_CANCEL_S if work.cancelled else _LAST_S)
             posting.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._keep_for_another(client, work, posting)
+            await self._settle(client, work, posting)
             raise
 
-    async def _keep_for_another(self, client: RunPodClient, work: Work, posting: "asyncio.Task[str]") -> None:
-        """What came of a submission whose attempt stops."""
+    async def _settle(self, client: RunPodClient, work: Work, posting: "asyncio.Task[str]") -> None:
+        """What came of a submission whose attempt stops. Where nothing came, the row says that it may be out."""
         try:
             job = _Submitted(await posting, time.time(), work.attempt)
-        except NotTaken:
-            with suppress(DatabaseError, MakingError):
-                await work.remember({"state": "waiting"})
         except MakingError as e:
-            if e.code == "refused":
-                with suppress(DatabaseError, MakingError):
-                    await work.remember({"state": "waiting"})
-        else:
+            taken = e.code != "refused"
+        except NotTaken:
+            taken = False
+        except asyncio.CancelledError:
+            taken = True
             if work.cancelled:
-                await client.cancel(job.id, timeout_s=_CANCEL_S)
-            else:
-                with suppress(MakingError):
-                    await self._remember(client, work, job)
+                _log.warning("generation %s was cancelled while RunPod took it: it may run there", work.generation.id)
+        else:
+            await self._leave(client, work, job)
+            return
+        if not taken:
+            await self._wait(work)
 
-    async def _remember(self, client: RunPodClient, work: Work, job: _Submitted) -> bool:
-        """Whether the id is in the row; while the database is away it is only here.
+    async def _wait(self, work: Work) -> None:
+        """Remembers that nothing is out; where that fails, a person is asked in the end."""
+        with suppress(DatabaseError, MakingError):
+            await work.remember({"state": "waiting"})
+
+    async def _leave(self, client: RunPodClient, work: Work, job: _Submitted) -> None:
+        """The attempt stops: the job ends with it where a person cancelled it, else it waits for the next attempt."""
+        if work.cancelled:
+            await client.cancel(job.id, timeout_s=_CANCEL_S)
+            return
+        with suppress(MakingError):
+            await self._remember(client, work, job)
+
+    async def _remember(self, client: RunPodClient, work: Work, job: _Submitted) -> None:
+        """Puts the id into the row; while the database is away it is only here.
 
         Raises:
             MakingError: another attempt has taken over, which does not know of this job.
         """
+        if job.kept:
+            return
         try:
-            await work.remember(job.to_row())
+            await work.remember({"state": "submitted", "id": job.id, "at": job.at, "attempt": job.attempt})
+            job.kept = True
         except DatabaseError as e:
             _log.warning("RunPod's job %s of generation %s is not written down: %s", job.id, work.generation.id, e)
-            return False
         except MakingError:
             await client.cancel(job.id, timeout_s=_CANCEL_S)
             raise
-        return True
 
     # -- following -------------------------------------------------------------------------------------------------
 
-    async def _follow(self, client: RunPodClient, work: Work, job: _Submitted, *, told: bool) -> Answer:
+    async def _follow(self, client: RunPodClient, work: Work, job: _Submitted) -> Answer:
         """Asks until it is final or the time is over; at least once, for it may have ended while nobody asked."""
         elapsed = max(0.0, time.time() - job.at)  # a clock that was set back gives no more than the whole
         deadline = time.monotonic() + self._timeout_s - elapsed
         pause, lost, why = _POLL_S, 0, ""
         while True:
-            told = told or await self._remember(client, work, job)
+            await self._remember(client, work, job)
             left, after_s = deadline - time.monotonic(), None
             try:
                 answer = await client.status(job.id, timeout_s=min(_ANSWER_S, max(left, _LAST_LOOK_S)))
@@ -219,7 +232,7 @@ class RunPodMaker:
                 content = await read_audio(remote, store=self._jobs.store, generation=id, attempt=job.attempt)
             await work.keep(sound_of(remote.take, content))
         self.model, self.model_revision = result.model, result.model_revision
-        known = {k: v for k, v in result.timings_ms.items() if k in {"making", "uploading"}}
+        known = {k: v for k, v in result.timings_ms.items() if k == "making"}
         return Made(result.model, result.model_revision, {**answer.timings_ms, **plain_numbers(known)})
 
     async def _failure(self, client: RunPodClient, job: _Submitted, answer: Answer) -> MakingError:

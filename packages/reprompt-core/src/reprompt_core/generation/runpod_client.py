@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -205,7 +205,8 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 def plain_numbers(values: Mapping[str, object]) -> dict[str, float]:
     """Those of the values that are numbers from 0 to a billion."""
-    return {k: float(v) for k, v in values.items() if type(v) in {int, float} and 0 <= cast(float, v) <= 1e9}
+    numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {k: float(v) for k, v in numbers.items() if 0 <= v <= 1e9}
 
 
 def _retry_after(headers: Any) -> float | None:

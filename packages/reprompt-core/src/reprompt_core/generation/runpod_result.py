@@ -8,7 +8,6 @@ import logging
 import math
 
 import numpy as np
-from obstore.exceptions import NotFoundError
 
 from ..errors import AudioStoreError, MakingError, PromptError
 from .audio_file import FORMATS
@@ -86,7 +85,7 @@ async def read_audio(remote: RemoteTake, *, store: AudioStore, generation: str, 
             raise _bad(f"says {take.bytes} bytes of take {take.number}, of which {size} were uploaded")
         content = await store.get(key)
     except AudioStoreError as e:
-        if isinstance(e.__cause__, NotFoundError | FileNotFoundError):
+        if isinstance(e.__cause__, FileNotFoundError):
             raise _bad(
                 f"says that it uploaded take {take.number}, which is not there; check that REPROMPT_AUDIO_URL is the "
                 "same at both ends"

@@ -1,8 +1,10 @@
 """Where audio is kept: a folder, or object storage. A file is there whole or not at all."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,8 +31,12 @@ class AudioStore:
         self.where = where  # for people
 
     @classmethod
-    def open(cls, settings: Settings) -> "AudioStore":
+    def open(cls, settings: Settings, *, timeout_s: float = 60.0) -> "AudioStore":
         """The store of REPROMPT_AUDIO_URL, or the folder `audio` of the data folder. Nothing is read or written yet.
+
+        Args:
+            settings: with the address.
+            timeout_s: seconds for one request to object storage, and for its retries; not for a folder.
 
         Raises:
             SettingsError: the address cannot be used.
@@ -59,15 +65,15 @@ class AudioStore:
             # a store that is away must fail while the attempt can still say so
             store: Any = from_url(
                 url,
-                client_options={"timeout": "60s", "connect_timeout": "10s", "allow_http": True},
-                retry_config={"max_retries": 4, "retry_timeout": _seconds(60)},
+                client_options={"timeout": timedelta(seconds=timeout_s), "connect_timeout": "10s", "allow_http": True},
+                retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=timeout_s)},
             )
         except (BaseError, ValueError) as e:
             raise SettingsError(f"REPROMPT_AUDIO_URL cannot be used: {_reason(e)}") from e
         return cls(store, f"{parts.scheme}://{parts.netloc}{parts.path}")
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keeps a file; one that is there is replaced.
+        """Keeps a file; one that is there is replaced. Cancelled meanwhile, it is kept and then raises.
 
         Raises:
             AudioStoreError: it could not be kept; nothing of it is left.
@@ -75,7 +81,12 @@ class AudioStore:
         import obstore
 
         with _Translated(self.where, "kept"):
-            await obstore.put_async(self._store, key, content, use_multipart=False)
+            putting = asyncio.ensure_future(obstore.put_async(self._store, key, content, use_multipart=False))
+            try:
+                await asyncio.shield(putting)
+            except asyncio.CancelledError:
+                await asyncio.wait([putting])  # who removes it after this finds it
+                raise
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> bytes:
         """The bytes of a file from `start` up to before `end`.
@@ -126,10 +137,13 @@ class AudioStore:
         """Deletes what lies under a folder; the number of files.
 
         Raises:
-            AudioStoreError: they cannot be deleted.
+            AudioStoreError: they cannot be deleted, or everything would be.
         """
         import obstore
 
+        prefix = prefix.strip("/")
+        if not prefix:
+            raise AudioStoreError("Audio is deleted folder by folder, not all at once.")
         found = await self.keys(prefix)
         with _Translated(self.where, "deleted"):
             if found:
@@ -160,21 +174,16 @@ class _Translated:
 
 
 def _prune(folder: Path, root: Path) -> None:
-    """Removes folders that hold nothing: this one, those in it, and those above it."""
-    inside = sorted(folder.glob("**/"), reverse=True) if folder.is_dir() else []
-    above = [p for p in folder.parents if p.is_relative_to(root) and p != root]
-    for each in (*inside, *above):
+    """Removes a folder, with what a process that was killed while it wrote left in it, and empty ones above it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in folder.parents:
+        if above == root:
+            break
         with suppress(OSError):  # it holds something, or is gone
-            each.rmdir()
+            above.rmdir()
 
 
 def _reason(error: BaseException) -> str:
     """The first line of an error of the store, without the addresses and traces that follow it."""
     lines = str(error).strip().splitlines()
     return lines[0][:300] if lines else type(error).__name__
-
-
-def _seconds(count: float) -> Any:
-    from datetime import timedelta
-
-    return timedelta(seconds=count)

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar, get_args
 from uuid import UUID
 
 import msgspec
@@ -14,16 +15,20 @@ from psycopg.types.json import Jsonb
 
 from ..database import query
 from ..errors import AudioStoreError, DatabaseError, MakingError
-from .contract import ErrorCode, Format, Generation, GenerationError, Place, Status, Take, audio_key
+from .contract import TERMINAL, ErrorCode, Format, Generation, GenerationError, Place, Status, Take, audio_key
 from .jobs import Jobs, read_generation
 
 __all__ = ["Made", "Maker", "Sound", "Work", "perform"]
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _BEAT_S = 0.5  # between two looks at whether to stop, which also tell how far it is
-_AGAIN_S = (0.2, 0.5, 1, 2, 4, 8, 15, 15)  # pauses while the database is away and a result waits to be written
+_END_S = 10.0  # for a maker to stop
+_AGAIN_S = (0.2, 0.5, 1, 2, *(4,) * 10)  # pauses while the database is away and a result waits to be written
 _RETRY_AFTER_S = 5.0
+_LONGEST_MESSAGE = 1000
 _STORAGE = "The audio could not be stored; the people who run this service can see why in its log."
+_OURS = "A fault of ours: the people who run this service can see it in its log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class Work:
         self.generation, self.remote = generation, remote
         self.progress = 0.0  # 0 to 1; set it from any thread
         self.takes: list[Take] = []
+        self.cancelled = False  # by who asked; a maker that is stopped otherwise leaves what it began elsewhere
         self._jobs = jobs
 
     @property
@@ -102,11 +108,18 @@ class Work:
         return take
 
     async def kept(self, take: Take) -> None:
-        """Tells of a take that is in the audio store already."""
+        """Tells of a take that is in the audio store already.
+
+        Raises:
+            DatabaseError: the database stays away.
+        """
         self.takes.append(take)
-        await self._jobs.database.fetch(
-            "tell_take", id=self.generation_id, attempt=self.attempt, take=Jsonb(msgspec.to_builtins(take))
-        )
+        told: dict[str, Any] = {
+            "id": self.generation_id,
+            "attempt": self.attempt,
+            "take": Jsonb(msgspec.to_builtins(take)),
+        }
+        await _patiently(lambda: self._jobs.database.fetch("tell_take", **told))
 
     async def remember(self, remote: dict[str, Any]) -> None:
         """Keeps how far a submission elsewhere is, so that another attempt goes on from there.
@@ -145,20 +158,19 @@ async def perform(jobs: Jobs, maker: Maker, generation: str) -> None:
         stopped = await _watch(jobs, work, making)
     except asyncio.CancelledError:
         await _end(making)
-        await _write(jobs, "release_generation", work)
-        await _discard(jobs, work)
+        await _tidy(jobs, work, await _release(jobs, work))
         raise
-    if stopped is not None:
-        await _end(making)
-        if stopped == "cancelled":
-            await _finish(jobs, work, status="cancelled")
-        await _discard(jobs, work)
+    if stopped is None:
+        await _settle(jobs, work, making)
         return
-    await _settle(jobs, work, making)
+    work.cancelled = stopped == "cancelled"
+    await _end(making)
+    status = await _finish(jobs, work, status="cancelled") if work.cancelled else None
+    await _tidy(jobs, work, status)
 
 
-async def _watch(jobs: Jobs, work: Work, making: "asyncio.Task[Made]") -> str | None:
-    """None once it is made or failed; else why to stop: "cancelled", or "lost" to another attempt."""
+async def _watch(jobs: Jobs, work: Work, making: "asyncio.Task[Made]") -> Literal["cancelled", "lost"] | None:
+    """None once it is made or failed; else why to stop: its person cancelled it, or another attempt has it."""
     told, told_at = 0.0, 0.0
     while True:
         await asyncio.wait([making], timeout=_BEAT_S)
@@ -181,108 +193,122 @@ async def _watch(jobs: Jobs, work: Work, making: "asyncio.Task[Made]") -> str | 
 
 
 async def _settle(jobs: Jobs, work: Work, making: "asyncio.Task[Made]") -> None:
-    """Writes what came of it."""
-    error: GenerationError | None = None
-    made, again = Made(), False
+    """Writes what came of it. No audio is left but that of the attempt that succeeded."""
+    outcome = _outcome(work, making)
+    if isinstance(outcome, Made):
+        status = await _finish(jobs, work, status="succeeded", made=outcome)
+    elif outcome.again:
+        status = await _release(jobs, work, error=_error(outcome))
+    else:
+        status = await _finish(jobs, work, status="failed", error=_error(outcome))
+    await _tidy(jobs, work, status)
+
+
+def _outcome(work: Work, making: "asyncio.Task[Made]") -> Made | MakingError:
+    """What a maker that ended gave, or why it gave nothing."""
     try:
         made = making.result()
     except MakingError as e:
-        error, again = _shown(str(e), e.code), e.again
+        return e
     except (DatabaseError, AudioStoreError) as e:
         _log.error("generation %s: %s", work.generation.id, e)
-        error, again = _shown("The database or the audio store was away for too long.", "storage"), True
-    except Exception:
+        return MakingError("The database or the audio store was away for too long.", code="storage", again=True)
+    except (Exception, asyncio.CancelledError):  # whatever a maker raises, it is not this worker's end
         _log.exception("generation %s failed", work.generation.id)
-        error, again = (
-            _shown("A fault of ours: the people who run this service can see it in its log.", "internal"),
-            True,
-        )
-    if error is not None and again and work.attempt < jobs.settings.attempts:
-        await _release(jobs, work)
-        await _discard(jobs, work)
-        return
-    if error is not None:
-        await _finish(jobs, work, status="failed", error=error)
-        await _discard(jobs, work)
-        return
-    if not await _finish(jobs, work, status="succeeded", made=made):
-        await _discard(jobs, work)  # cancelled at the last moment, or another attempt's by now
-        await _finish(jobs, work, status="cancelled")
-    elif work.attempt > 1:
-        await _discard_earlier(jobs, work)
+        return MakingError(_OURS, code="internal", again=True)
+    if sorted(take.number for take in work.takes) != list(range(work.generation.request.takes)):
+        _log.error("generation %s: takes %s", work.generation.id, [take.number for take in work.takes])
+        return MakingError("Not every take was made.", code="bad_result", again=True)
+    return made
 
 
 async def _finish(
     jobs: Jobs, work: Work, *, status: Status, made: Made | None = None, error: GenerationError | None = None
-) -> bool:
-    """Whether the final status was written: only for the current attempt, and no success for what was cancelled."""
+) -> Status | None:
+    """The final status: this one, or cancelled where that was asked; None: it is not this attempt's to say."""
     takes = sorted(work.takes, key=lambda take: take.number) if status == "succeeded" else []
-    rows = await _write(
-        jobs,
-        "finish_generation",
-        work,
-        status=status,
-        takes=Jsonb(msgspec.to_builtins(takes)),
-        error=Jsonb(msgspec.to_builtins(error)) if error else None,
-        model=made.model if made else None,
-        revision=made.model_revision if made else None,
-        timings_ms=Jsonb({k: round(v, 1) for k, v in made.timings_ms.items()} if made else {}),
-    )
-    return bool(rows)
+    written: dict[str, Any] = {
+        "id": work.generation_id,
+        "attempt": work.attempt,
+        "status": status,
+        "takes": Jsonb(msgspec.to_builtins(takes)),
+        "error": Jsonb(msgspec.to_builtins(error)) if error else None,
+        "model": made.model if made else None,
+        "revision": made.model_revision if made else None,
+        "timings_ms": Jsonb({k: round(v, 1) for k, v in made.timings_ms.items()} if made else {}),
+    }
+    rows = await _patiently(lambda: jobs.database.fetch("finish_generation", **written))
+    return rows[0][0] if rows else None
 
 
-async def _release(jobs: Jobs, work: Work) -> None:
-    """Lets it wait for another attempt, which starts in a while."""
-    async with jobs.database.connection() as connection, connection.transaction():
-        asked = {"id": work.generation_id, "attempt": work.attempt}
-        row = await (await connection.execute(query("release_generation"), asked)).fetchone()
-        if row is None:
-            return
-        id, place, priority = row
-        pause = _RETRY_AFTER_S * work.attempt
-        task = await jobs.queue.add(connection, id, place=place, priority=priority, after_s=pause)
-        await connection.execute(
-            "UPDATE reprompt.generations SET task = %(task)s WHERE id = %(id)s", {"id": id, "task": task}
-        )
+async def _release(jobs: Jobs, work: Work, *, error: GenerationError | None = None) -> Status | None:
+    """The status of a generation whose attempt gave nothing: it waits for the next, or that was the last try.
+
+    Without an error its worker stops: another makes it at once, and it does not count as a try.
+    """
+    released: dict[str, Any] = {
+        "id": work.generation_id,
+        "attempt": work.attempt,
+        "counts": error is not None,
+        "most": jobs.settings.attempts,
+        "error": Jsonb(msgspec.to_builtins(error)) if error else None,
+    }
+
+    async def release() -> Status | None:
+        async with jobs.database.connection() as connection, connection.transaction():
+            await connection.execute(query("hold_up_nobody"))
+            row = await (await connection.execute(query("release_generation"), released)).fetchone()
+            if row is None:
+                return None
+            status, place, priority, tries = row
+            if status == "queued":
+                pause = _RETRY_AFTER_S * tries if error is not None else 0
+                task = await jobs.queue.add(
+                    connection, work.generation_id, place=place, priority=priority, after_s=pause
+                )
+                await connection.execute(query("set_task"), {"id": work.generation_id, "task": task})
+            return status
+
+    if error is not None:
+        return await _patiently(release)
+    with suppress(DatabaseError):  # who stops does not wait for it: the sweep finds what is left
+        return await release()
+    return None
 
 
-async def _write(jobs: Jobs, name: str, work: Work, **parameters: Any) -> list[tuple[Any, ...]]:
-    """A query about this attempt; while the database is away it is tried again: a result is worth waiting for."""
-    for pause in (*_AGAIN_S, None):
+async def _patiently(call: Callable[[], Awaitable[_T]]) -> _T:
+    """What the call gives; while the database is away it is tried again: a result is worth waiting for."""
+    for pause in _AGAIN_S:
         try:
-            return await jobs.database.fetch(name, id=work.generation_id, attempt=work.attempt, **parameters)
+            return await call()
         except DatabaseError:
-            if pause is None:
-                raise
             await asyncio.sleep(pause)
-    raise AssertionError
+    return await call()
 
 
-async def _discard(jobs: Jobs, work: Work) -> None:
-    """Removes the audio of an attempt without a result."""
-    await _remove(jobs, f"{work.generation.id}/{work.attempt}")
-
-
-async def _discard_earlier(jobs: Jobs, work: Work) -> None:
-    """Removes what attempts left whose workers died."""
-    for attempt in range(1, work.attempt):
-        await _remove(jobs, f"{work.generation.id}/{attempt}")
-
-
-async def _remove(jobs: Jobs, prefix: str) -> None:
-    try:
-        await jobs.store.remove(prefix)
-    except AudioStoreError as e:
-        _log.warning("audio was left behind: %s", e)  # the retention finds it
+async def _tidy(jobs: Jobs, work: Work, status: Status | None) -> None:
+    """Leaves no audio but that of the attempt that succeeded. A status of None: another attempt has taken over."""
+    id, attempt = work.generation.id, work.attempt
+    if status == "succeeded":
+        unwanted = [f"{id}/{earlier}" for earlier in range(1, attempt)]  # of workers that died
+    elif status in TERMINAL:
+        unwanted = [id]
+    else:  # what an endpoint uploaded is paid for, and the next attempt looks for it
+        unwanted = [] if work.remote else [f"{id}/{attempt}"]
+    for prefix in unwanted:
+        await jobs.discard(prefix)
 
 
 async def _end(making: "asyncio.Task[Made]") -> None:
+    """Stops a maker. One that does not stop is left to itself: what it still says is not heard."""
     making.cancel()
-    await asyncio.wait([making])
-    if not making.cancelled():
+    done, _ = await asyncio.wait([making], timeout=_END_S)
+    if not done:
+        _log.error("%s does not stop", making.get_name())
+    elif not making.cancelled():
         making.exception()  # seen
 
 
-def _shown(message: str, code: str) -> GenerationError:
-    known: ErrorCode = code if code in ErrorCode.__args__ else "internal"  # type: ignore[attr-defined,assignment]
-    return GenerationError(code=known, message=message[:1000])
+def _error(failed: MakingError) -> GenerationError:
+    known: ErrorCode = failed.code if failed.code in get_args(ErrorCode) else "internal"  # pyright: ignore[reportAssignmentType]
+    return GenerationError(code=known, message=str(failed)[:_LONGEST_MESSAGE])

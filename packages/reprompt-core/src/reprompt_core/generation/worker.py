@@ -2,21 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from uuid import uuid4
+
+import psycopg
 
 from ..errors import DatabaseError, RepromptError
 from .jobs import Jobs
 from .queue import TASK
-from .sweep import sweep
+from .sweep import forget_old, sweep
 from .work import Maker, perform
 
 __all__ = ["Worker"]
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 5.0
+_FORGET_S = 60.0
 _RESTART_S = 1.0
+_LOOK_S = 1.0  # for tasks that were to wait, and for those whose notice came while the fetcher looked: it drops that
 
 
 class Worker:
@@ -38,31 +42,51 @@ class Worker:
 
         A database that goes away is waited for.
         """
-        side = [asyncio.create_task(self._sweep()), *(asyncio.create_task(self._beat(m)) for m in self.makers)]
+        sweep_s = min(_SWEEP_S, self.jobs.settings.stalled_s / 4)
+        side = [
+            asyncio.create_task(self._again_and_again(sweep, sweep_s)),
+            asyncio.create_task(self._again_and_again(forget_old, _FORGET_S)),
+            *(asyncio.create_task(self._beat(maker)) for maker in self.makers),
+        ]
         try:
-            await asyncio.gather(*(self._serve(maker, stop) for maker in self.makers))
+            async with asyncio.TaskGroup() as serving:
+                for maker in self.makers:
+                    serving.create_task(self._serve(maker, stop))
         finally:
             for task in side:
                 task.cancel()
             await asyncio.wait(side)
 
     async def _serve(self, maker: Maker, stop: asyncio.Event) -> None:
-        """Fetches and makes; procrastinate's worker ends when its connection does, and is started again."""
+        """Fetches and makes, then drains.
+
+        What is being made does not depend on the fetcher: that ends when its connection does, and is started again.
+        """
         from procrastinate.exceptions import ProcrastinateException
+
+        hands = _Hands(self, maker)
+        try:
+            while not stop.is_set():
+                try:
+                    await self._fetch(maker, hands, stop)
+                except (ProcrastinateException, psycopg.Error, OSError) as e:
+                    _log.warning("the queue of %s is away (%s); trying again", maker.place, type(e).__name__)
+                self._note(maker, connected=False)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_RESTART_S):
+                        await stop.wait()
+            await hands.finish(within_s=self.jobs.settings.drain_s)
+        finally:
+            await hands.drop()
+
+    async def _fetch(self, maker: Maker, hands: "_Hands", stop: asyncio.Event) -> None:
+        """Runs procrastinate's worker until it ends or is to stop."""
         from procrastinate.worker import Worker as Fetcher
 
-        stopping = asyncio.create_task(stop.wait())
-        while not stop.is_set():
-            app = self.jobs.queue.new_app()
+        async with self.jobs.queue.fetching() as app:
 
             async def task(generation: str) -> None:
-                self.running += 1
-                try:
-                    await perform(self.jobs, maker, generation)
-                except RepromptError as e:
-                    _log.error("generation %s: %s", generation, e)  # the sweep finds it
-                finally:
-                    self.running -= 1
+                await asyncio.shield(hands.take(generation))
 
             app.task(name=TASK)(task)
             fetcher = Fetcher(
@@ -71,26 +95,20 @@ class Worker:
                 concurrency=maker.slots,
                 install_signal_handlers=False,
                 listen_notify=self.jobs.database.prepare,  # not behind a pooler in transaction mode
-                fetch_job_polling_interval=5.0 if self.jobs.database.prepare else 1.0,
-                shutdown_graceful_timeout=self.jobs.settings.drain_s,
+                fetch_job_polling_interval=_LOOK_S,
+                shutdown_graceful_timeout=0,
                 delete_jobs="always",
                 update_heartbeat_interval=self.jobs.settings.stalled_s / 4,
                 stalled_worker_timeout=self.jobs.settings.stalled_s,
             )
+            fetching, stopping = asyncio.create_task(fetcher.run()), asyncio.create_task(stop.wait())
             try:
-                async with app.open_async():
-                    fetching = asyncio.create_task(fetcher.run())
-                    self._note(maker, connected=True)
-                    await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
-                    fetcher.stop()
-                    await fetching
-            except (ProcrastinateException, OSError) as e:
-                _log.warning("the queue of %s is away (%s); trying again", maker.place, type(e).__name__)
+                self._note(maker, connected=True)
+                await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._note(maker, connected=False)
-            if not stop.is_set():
-                await asyncio.sleep(_RESTART_S)
-        stopping.cancel()
+                stopping.cancel()
+                fetcher.stop()
+                await fetching
 
     def _note(self, maker: Maker, *, connected: bool) -> None:
         (self._connected.add if connected else self._connected.discard)(maker.place)
@@ -112,13 +130,59 @@ class Worker:
                     )
                 await asyncio.sleep(self.jobs.settings.stalled_s / 4)
         finally:
-            with suppress(DatabaseError, asyncio.CancelledError):
-                await asyncio.shield(self.jobs.database.fetch("remove_worker", id=id))
+            with suppress(DatabaseError):
+                await self.jobs.database.fetch("remove_worker", id=id)
 
-    async def _sweep(self) -> None:
+    async def _again_and_again(self, look_after: Callable[[Jobs], Awaitable[object]], pause_s: float) -> None:
         while True:
             try:
-                await sweep(self.jobs)
+                await look_after(self.jobs)
             except RepromptError as e:
-                _log.warning("the sweep did not run: %s", e)
-            await asyncio.sleep(_SWEEP_S)
+                _log.warning("%s did not run: %s", look_after.__name__, e)
+            except Exception:  # a fault of ours in here must not end what makes music
+                _log.exception("%s failed", look_after.__name__)
+            await asyncio.sleep(pause_s)
+
+
+class _Hands:
+    """The generations that are being made at one place, at most as many as the maker has slots."""
+
+    def __init__(self, worker: Worker, maker: Maker) -> None:
+        self._worker, self._maker = worker, maker
+        self._free = asyncio.Semaphore(maker.slots)
+        self._full = False
+        self._working: set[asyncio.Task[None]] = set()
+
+    def take(self, generation: str) -> "asyncio.Task[None]":
+        """Begins with a generation, once there is room: a fetcher that was started again does not know what runs."""
+        working = asyncio.create_task(self._work(generation), name=f"perform {generation}")
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+        return working
+
+    async def _work(self, generation: str) -> None:
+        async with self._free:
+            if self._full:  # to stop: it waits for another worker
+                return
+            self._worker.running += 1
+            try:
+                await perform(self._worker.jobs, self._maker, generation)
+            except RepromptError as e:
+                _log.error("generation %s: %s", generation, e)  # the sweep finds it
+            except Exception:
+                _log.exception("generation %s", generation)
+            finally:
+                self._worker.running -= 1
+
+    async def finish(self, *, within_s: float) -> None:
+        """Takes nothing more, and lets what runs come to its end."""
+        self._full = True
+        if self._working:
+            await asyncio.wait(self._working, timeout=within_s)
+
+    async def drop(self) -> None:
+        """Stops what still runs; other workers make it."""
+        for working in self._working:
+            working.cancel()
+        if self._working:
+            await asyncio.wait(self._working)

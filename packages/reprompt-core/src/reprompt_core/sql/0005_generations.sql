@@ -12,6 +12,7 @@ CREATE TABLE reprompt.generations (
     reprompt        jsonb NOT NULL,
     priority        integer NOT NULL DEFAULT 0,
     attempts        integer NOT NULL DEFAULT 0,  -- the current one; what an earlier one still says is not heard
+    tries           integer NOT NULL DEFAULT 0,  -- those that count: not the ones that a stopping worker gave back
     progress        real NOT NULL DEFAULT 0,
     cancel          boolean NOT NULL DEFAULT false,  -- asked for while it ran
     remote          jsonb,   -- how far the submission to a serverless endpoint is
@@ -23,6 +24,7 @@ CREATE TABLE reprompt.generations (
     task            bigint,  -- of procrastinate
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at      timestamptz,
+    kept_at         timestamptz,  -- the last sign of life of whoever makes it
     finished_at     timestamptz,
     UNIQUE (tenant, idempotency_key)
 );
@@ -30,17 +32,17 @@ CREATE TABLE reprompt.generations (
 CREATE INDEX generations_newest ON reprompt.generations (tenant, created_at DESC, id DESC);
 CREATE INDEX generations_open ON reprompt.generations (generator, status) WHERE status IN ('queued', 'running');
 CREATE INDEX generations_finished ON reprompt.generations (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX generations_lately ON reprompt.generations (generator, finished_at DESC) WHERE status = 'succeeded';
 
--- The last word on a final status, behind the conditions of every query.
-CREATE FUNCTION reprompt.keep_final_status() RETURNS trigger LANGUAGE plpgsql AS $$
+-- The last word on what is final, behind the conditions of every query.
+CREATE FUNCTION reprompt.keep_final() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'generation % is %: that is final', OLD.id, OLD.status;
 END $$;
 
-CREATE TRIGGER keep_final_status BEFORE UPDATE ON reprompt.generations FOR EACH ROW
-WHEN (OLD.status IN ('succeeded', 'failed', 'cancelled')
-      AND (NEW.status, NEW.takes, NEW.error, NEW.attempts) IS DISTINCT FROM (OLD.status, OLD.takes, OLD.error, OLD.attempts))
-EXECUTE FUNCTION reprompt.keep_final_status();
+CREATE TRIGGER keep_final BEFORE UPDATE ON reprompt.generations FOR EACH ROW
+WHEN (OLD.status IN ('succeeded', 'failed', 'cancelled') AND OLD IS DISTINCT FROM NEW)
+EXECUTE FUNCTION reprompt.keep_final();
 
 CREATE TABLE reprompt.generation_events (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -1,0 +1,56 @@
+// Errors in plain words: what happened and what to do, where it happened.
+
+import { Problem } from "./api.js";
+import { fill, h, icon } from "./dom.js";
+import { number, t } from "./i18n.js";
+
+const FIELDS = new Set(["words", "prompt", "seconds", "takes", "seed"]);
+
+/** What went wrong, as lines of text. */
+export function explain(problem) {
+  if (!(problem instanceof Problem)) return [t("problem_page")];
+  if (problem.kind !== "refused") return [t(`problem_${problem.kind}`)];
+  const fields = problem.errors.map((e) => String(e.pointer ?? "").replace(/^\//, "")).filter((f) => FIELDS.has(f));
+  if (fields.length > 0) return [...new Set(fields)].map((field) => t(`problem_field_${field}`));
+  const known = { 401: "key", 404: "gone", 413: "large", 429: "rate", 500: "fault", 503: "busy", 504: "slow" };
+  const name = known[problem.status];
+  const lines = name ? [t(`problem_${name}`, { id: problem.instance || "–" })] : [];
+  // the server's own sentence says more where the status alone says little
+  if (problem.detail && (!name || name === "busy")) lines.push(problem.detail);
+  return lines.length > 0 ? lines : [t("problem_other", { status: problem.status })];
+}
+
+/** Shows a problem at a place of the page, with a way to try again where there is one. */
+export function showProblem(place, problem, retry) {
+  if (!(problem instanceof Problem)) console.error(problem); // a fault of this page
+  const message = h("div", { class: "notice problem", role: "alert" }, icon("warning"));
+  const text = h("div", {}, () => explain(problem).join(" "));
+  message.append(text);
+  if (retry) {
+    const again = () => {
+      fill(place);
+      retry();
+    };
+    message.append(h("button", { type: "button", class: "plain", on: { click: again } }, () => t("try_again")));
+  }
+  fill(place, message);
+}
+
+/** Says that the server asked to wait, and counts down; 0 takes it away. */
+export function showWait(place, seconds) {
+  clearInterval(place.waiting);
+  if (seconds === 0) return fill(place);
+  const until = Date.now() + 1000 * seconds;
+  const left = () => t("waiting", { seconds: number(Math.max(1, Math.ceil((until - Date.now()) / 1000))) });
+  const shown = h("span", {}, left);
+  place.waiting = setInterval(() => {
+    if (shown.isConnected) shown.firstChild.data = left();
+    else clearInterval(place.waiting);
+  }, 500);
+  return fill(place, h("div", { class: "notice", role: "status" }, icon("info"), shown));
+}
+
+/** Something to know that is no error. */
+export function notice(text, kind = "info") {
+  return h("div", { class: `notice ${kind}` }, icon(kind === "warning" ? "warning" : "info"), h("div", {}, text));
+}

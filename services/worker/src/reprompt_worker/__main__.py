@@ -1,0 +1,5 @@
+"""`python -m reprompt_worker` is `reprompt-worker`."""
+
+from .cli import main
+
+main()
