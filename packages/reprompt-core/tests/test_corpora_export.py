@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,8 @@ def test_parquet_comes_back_with_the_same_vectors(url: str, tmp_path: Path, monk
 
 def test_parquet_of_many_captions_is_not_held(url: str, tmp_path: Path, encoder: Encoder) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    with suppress(ImportError):
+        import pandas  # noqa: F401  # pyright: ignore[reportUnusedImport]  # pyarrow imports it where it is: not counted here
     count = 8000
     vectors = np.random.default_rng(3).standard_normal((count, 384)).astype(np.float32)
 

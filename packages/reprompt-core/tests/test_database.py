@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import psycopg
 import pytest
+import reprompt_core
 from reprompt_core import DatabaseError, EncoderError, EncoderMismatchError, Settings, SettingsError, embedded
 from reprompt_core.captions import Found, search
 from reprompt_core.corpora.partition import Entry, Partition, text_hash
@@ -44,7 +45,8 @@ async def main():
 
 asyncio.run(main())
 """
-MIGRATED = [[1, 1], [2, 1], [3, 1], [4, 1]]  # number, how often applied
+MIGRATIONS = range(1, 1 + len(list((Path(reprompt_core.__file__).parent / "sql").glob("0*.sql"))))
+MIGRATED = [[number, 1] for number in MIGRATIONS]  # number, how often applied
 
 SECRET = "s3" + "cret"  # in two, so that a traceback of the test does not quote it
 
@@ -159,7 +161,7 @@ def test_ten_connections_at_once_migrate_once(url: str) -> None:
         finally:
             await asyncio.gather(*(d.close() for d in databases))
 
-    assert asyncio.run(run()) == [(1,), (2,), (3,), (4,)]
+    assert asyncio.run(run()) == [(number,) for number in MIGRATIONS]
 
 
 def test_after_kill_9_of_a_user_and_of_the_server_the_next_start_works(data: Path) -> None:
@@ -368,7 +370,7 @@ def test_losing_the_server_is_a_database_error_and_the_pool_comes_back(url: str)
             await database.fetch("applied_migrations")
         return await database.fetch("applied_migrations")
 
-    assert with_database(url, work) == [(1,), (2,), (3,), (4,)]
+    assert with_database(url, work) == [(number,) for number in MIGRATIONS]
 
 
 # -- captions ----------------------------------------------------------------------------------------------------

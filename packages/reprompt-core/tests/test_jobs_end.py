@@ -1,7 +1,9 @@
 """A final status never changes, whatever arrives late, twice or out of order; no audio is left of what was not kept."""
 
 import asyncio
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -408,6 +410,25 @@ def test_takes_come_in_order_and_a_later_attempts_audio_is_all_that_is_left(
             for take in done.takes:
                 assert await jobs.store.get(done.key(take)) == b"%d of attempt 2" % take.number
             await until(lambda: rig.files() == [f"{g.id}/2"] * 3)
+
+    rig.run(work())
+
+
+def test_silence_and_a_progress_that_is_no_number_are_told_as_numbers(rig: Rig) -> None:
+    async def silent(work: Work) -> None:
+        work.progress = 0.25
+        await asyncio.sleep(0.7)
+        work.progress = math.nan
+        await asyncio.sleep(0.7)
+        assert (await work._jobs.get(work.generation.id)).progress == 0.25  # pyright: ignore[reportPrivateUsage]
+        await work.keep(replace(sound(), loudness_lufs=-math.inf, true_peak_dbtp=-math.inf))
+
+    async def work() -> None:
+        async with rig.jobs() as jobs, working(jobs, TestMaker(silent)):
+            g = await jobs.submit(request())
+            done = await jobs.wait(g.id, timeout_s=30)
+            assert (done.status, done.progress) == ("succeeded", 1.0)
+            assert (done.takes[0].loudness_lufs, done.takes[0].true_peak_dbtp) == (-120.0, -120.0)
 
     rig.run(work())
 

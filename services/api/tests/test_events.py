@@ -81,7 +81,7 @@ def test_removed_while_it_is_followed(client, server, is_problem):
     is_problem(client.get(f"/v1/generations/{waiting['id']}/events"), 404)
 
 
-@pytest.mark.parametrize("last", ["", "x", "-1", "1.5", "9" * 40, "٣".encode()])
+@pytest.mark.parametrize("last", ["", "x", "null", "-1", "1.5", "9" * 40, "٣".encode()])
 def test_last_event_ids_that_are_none(client, is_problem, last):
     made = generation(client, generator="musicgen")
     is_problem(client.get(f"/v1/generations/{made['id']}/events", headers={"Last-Event-ID": last}), 422)

@@ -86,6 +86,8 @@ def test_the_same_key_is_the_same_generation(client, is_problem):
     assert second.json()["id"] == first.json()["id"]
     other = is_problem(client.post("/v1/generations", json={**body, "seed": 1}, headers=key), 409)
     assert "key" in other["detail"]
+    null = client.post("/v1/generations", json=body, headers={"Idempotency-Key": "null"}).json()
+    assert client.post("/v1/generations", json=body, headers={"Idempotency-Key": "null"}).json()["id"] == null["id"]
     for bad in ("", "two words", "x" * 256, "né".encode("latin-1")):
         is_problem(client.post("/v1/generations", json=body, headers={"Idempotency-Key": bad}), 422)
 
@@ -123,7 +125,8 @@ def cursor(text):
         {"cursor": "x"}, {"cursor": "é"}, {"cursor": "a" * 500}, {"cursor": cursor("yesterday " + NOBODY)},
         {"cursor": cursor("2026-01-01T00:00:00+00:00 " + "-" * 36)}, {"cursor": cursor(f"2026-01-01 {NOBODY}")},
         {"cursor": cursor(f"0001-01-01T00:00:00+23:59 {NOBODY}")}, {"cursor": cursor(f"2026-01-01T00:00:00Z{NOBODY}")},
-        {"cursor": "\0"}, {"cursor": cursor("\0 \0")},
+        {"cursor": "\0"}, {"cursor": cursor("\0 \0")}, {"cursor": "null"}, {"status": "null"}, {"limit": "null"},
+        {"limit": ["1", "2"]}, {"status": ["queued", "queued"]},
     ],
     ids=str,
 )  # fmt: skip

@@ -206,6 +206,9 @@ def test_what_is_installed_starts_and_is_weighed(uv: str, context: Path, tmp_pat
 # -- compose -----------------------------------------------------------------------------------------------------
 
 
+DOCKERFILES = {"api": "Dockerfile", "worker": "services/worker/Dockerfile"}
+
+
 def compose() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 
@@ -224,9 +227,14 @@ def test_compose_starts_things_in_their_order_and_again() -> None:
     assert all(service["restart"] == "always" for service in services.values())
     for name in ("api", "worker"):
         assert services[name]["depends_on"] == {"database": {"condition": "service_healthy"}}
-        assert services[name]["volumes"] == ["audio:/audio"]
-        assert services[name]["environment"]["REPROMPT_AUDIO_URL"] == "${REPROMPT_AUDIO_URL:-/audio}"
-        assert services[name]["build"]["dockerfile"] == f"services/{name}/Dockerfile"
+        assert services[name]["volumes"] == ["data:/data"]
+        assert services[name]["environment"]["REPROMPT_AUDIO_URL"] == "${REPROMPT_AUDIO_URL:-}"
+        build = services[name]["build"]
+        image = (ROOT / (build if isinstance(build, str) else ".") / DOCKERFILES[name]).read_text("utf-8")
+        # one user writes what the other deletes, into a volume that takes its owner from the image
+        assert re.search(r"useradd --uid 10001 .*reprompt && install .*/data", image)
+        assert "REPROMPT_DATA_DIR=/data" in image
+        assert "HEALTHCHECK" in image
     assert services["database"]["volumes"] == ["database:/var/lib/postgresql"]  # PostgreSQL 18's place
     # an address holds what the password has: nothing that must be escaped
     assert "openssl rand -hex" in services["database"]["environment"]["POSTGRES_PASSWORD"]

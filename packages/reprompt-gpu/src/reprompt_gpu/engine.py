@@ -277,6 +277,16 @@ class Engine:
     # -- the thread that runs the batch ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as e:  # not even cleaned up after, such as when a CUDA error makes every call fail
+            with self._changed:
+                self._closed = True
+                left = [*self._waiting, *self._running.values()]
+            for job in left:
+                self._fail(job, e)
+
+    def _work(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._running or self._closed)
@@ -338,8 +348,8 @@ class Engine:
         fail(job, told(e, seconds=job.frames / self.config.frame_rate, config=self.config, device=self.device))
 
     def _leave(self, job: Job) -> None:
-        del self._running[id(job.row)]
         self._batch.leave(job.row)
+        del self._running[id(job.row)]
 
     def _send(self, job: Job) -> None:
         """Hands the new codes of a stream to the thread that decodes."""

@@ -25,7 +25,7 @@ from .edges import Edge
 from .generations import Generations
 from .metrics import Metrics
 from .openapi import openapi_config
-from .problems import ProblemError, handlers
+from .problems import FieldProblem, ProblemError, handlers
 from .routes import Catalogue, Prompts
 from .schemas import Liveness, Readiness
 from .settings import ApiSettings
@@ -130,7 +130,7 @@ def create_app(
         ],
         lifespan=[lifespan],
         request_class=JsonRequest,
-        before_request=_check_accept,
+        before_request=_check_form,
         exception_handlers=handlers,
         dependencies={"service": Provide(_service, sync_to_thread=False)},
         openapi_config=openapi_config(),
@@ -161,7 +161,32 @@ def _service(state: State) -> Service:
     return service
 
 
-async def _check_accept(request: Request[Any, Any, Any]) -> None:
+async def _check_form(request: Request[Any, Any, Any]) -> None:
+    """What the framework is lenient with."""
+    _check_query(request)
+    _check_accept(request)
+
+
+def _check_query(request: Request[Any, Any, Any]) -> None:
+    """A parameter stands once, and null is no value of it, which Litestar would read as none.
+
+    Raises:
+        ProblemError: 422, with the names.
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    found = [
+        FieldProblem(name[:100], "This stands more than once.") for name in {n for n in given if given.count(n) > 1}
+    ]
+    found += [
+        FieldProblem(name[:100], "null is no value.")
+        for name, value in request.query_params.multi_items()
+        if str(value).lower() == "null"
+    ]
+    if found:
+        raise ProblemError(422, "A parameter of the request does not fit; `errors` says which.", errors=found[:20])
+
+
+def _check_accept(request: Request[Any, Any, Any]) -> None:
     """Refuses what asks for another type than its route answers, as far as that is certain.
 
     Raises:

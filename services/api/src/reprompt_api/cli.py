@@ -22,8 +22,8 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     # many requests share the processors already: more threads for one of them only wait for each other
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for threads in ("REPROMPT_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
     from . import server
     from .settings import ApiSettings
 

@@ -56,6 +56,8 @@ class Generations(Controller):
         ] = None,
     ) -> Response[GenerationView]:
         """Accepts a generation and answers 202 with its address, or 200 when `Prefer: wait` saw it done."""
+        # as they were sent: the framework reads the text null as nothing
+        idempotency_key, prefer = (request.headers.get(name) for name in ("idempotency-key", "prefer"))
         if idempotency_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", idempotency_key):
             raise ProblemError(
                 422,
@@ -115,6 +117,7 @@ class Generations(Controller):
 
         A comment keeps a silent stream open. Where it ends before, come back with Last-Event-ID.
         """
+        last_event_id = request.headers.get("last-event-id")  # as it was sent
         if last_event_id is not None and not re.fullmatch(r"[0-9]{1,18}", last_event_id):
             raise ProblemError(422, "This is no Last-Event-ID: give the `id` of an event of this generation.")
         tenant = request.state["tenant"]

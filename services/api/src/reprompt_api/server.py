@@ -1,17 +1,23 @@
 """The server: uvicorn, with a socket of ours, a graceful end, and connections that cannot be held for ever."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from reprompt_core import RepromptError
 
 from .settings import ApiSettings
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 __all__ = ["ListenError", "serve"]
 
@@ -43,6 +49,10 @@ def serve(settings: ApiSettings) -> bool:
     class Server(uvicorn.Server):
         """Tells the app at the signal, not when the last connection is gone: event streams end then."""
 
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            _spare_the_collector()
+
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             if (service := app.state.get("service")) is not None:
                 service.stopping.set()
@@ -73,12 +83,25 @@ def serve(settings: ApiSettings) -> bool:
         signal.signal(number, _leave)
     logging.getLogger("uvicorn.error").addFilter(lambda record: "failure" not in app.state)
     try:
-        asyncio.run(server.serve(sockets=[listening]))
+        asyncio.run(_run(server, listening))
     except SystemExit:
         if (failure := app.state.get("failure")) is None:
             raise
         raise failure from None
     return server.started
+
+
+async def _run(server: "Server", listening: socket.socket) -> None:
+    # texts are encoded on threads, which keep a processor each: more of them only take turns, and hold up the loop
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(os.cpu_count() or 1, "work"))
+    await server.serve(sockets=[listening])
+
+
+def _spare_the_collector() -> None:
+    """What was made at the start stays: it is not looked through again and again for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

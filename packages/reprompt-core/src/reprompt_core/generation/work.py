@@ -27,6 +27,7 @@ _END_S = 10.0  # for a maker to stop
 _AGAIN_S = (0.2, 0.5, 1, 2, *(4,) * 10)  # pauses while the database is away and a result waits to be written
 _RETRY_AFTER_S = 5.0
 _LONGEST_MESSAGE = 1000
+_SILENT = -120.0  # dB: the levels of silence are infinite, which JSON cannot say
 _STORAGE = "The audio could not be stored; the people who run this service can see why in its log."
 _OURS = "A fault of ours: the people who run this service can see it in its log."
 
@@ -96,7 +97,8 @@ class Work:
         take = Take(
             number=sound.number, seed=sound.seed, format=sound.format, bytes=len(sound.content),
             sha256=hashlib.sha256(sound.content).hexdigest(), seconds=sound.seconds, sample_rate=sound.sample_rate,
-            channels=sound.channels, loudness_lufs=sound.loudness_lufs, true_peak_dbtp=sound.true_peak_dbtp,
+            channels=sound.channels, loudness_lufs=max(_SILENT, sound.loudness_lufs),
+            true_peak_dbtp=max(_SILENT, sound.true_peak_dbtp),
         )  # fmt: skip
         key = audio_key(self.generation.id, self.attempt, take.sha256, take.format)
         try:
@@ -176,7 +178,7 @@ async def _watch(jobs: Jobs, work: Work, making: "asyncio.Task[Made]") -> Litera
         await asyncio.wait([making], timeout=_BEAT_S)
         if making.done():
             return None
-        progress = min(max(float(work.progress), 0.0), 1.0)
+        progress = min(max(told, float(work.progress)), 1.0)  # it never goes back, nor to what is no number
         tell = progress > told + 0.001 and time.monotonic() - told_at >= _BEAT_S
         try:
             rows = await jobs.database.fetch(

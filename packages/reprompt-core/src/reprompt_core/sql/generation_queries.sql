@@ -1,7 +1,9 @@
 -- Every query about generations, by name. What a worker says of a generation counts for its own attempt alone.
 
 -- name: has_queue
-SELECT to_regclass('procrastinate_jobs') IS NOT NULL;
+-- Not to_regclass: a session that once looked for it goes on believing that it is not there, also behind the lock.
+SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'procrastinate_jobs'
+               AND relnamespace = ANY (SELECT unnest(current_schemas(false))::regnamespace));
 
 -- name: lock_queue
 -- One process makes the queue's tables; the others wait and find them.
