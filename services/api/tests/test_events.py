@@ -49,8 +49,9 @@ def test_resumed_where_it_was(client):
     made = generation(client)
     everything, _ = follow(client, made["id"])
     for at in range(len(everything)):
-        rest, _ = follow(client, made["id"], last=everything[at][0])
+        rest, comments = follow(client, made["id"], last=everything[at][0])
         assert rest == everything[at + 1 :]
+        assert comments == []  # what is known is told at once
 
 
 def test_a_silent_stream_is_kept_open_and_ends_when_it_is_cancelled(client, server):

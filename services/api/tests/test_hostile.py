@@ -89,6 +89,8 @@ def test_a_body_of_just_the_size(client, is_problem):
     assert len(body) == 64 * 1024
     assert client.post("/v1/prompts", content=body, headers={"Content-Type": "application/json"}).status_code == 200
     is_problem(client.post("/v1/prompts", content=body + b" ", headers={"Content-Type": "application/json"}), 413)
+    chunks = iter([body[:100], body[100:], b" "])
+    is_problem(client.post("/v1/prompts", content=chunks, headers={"Content-Type": "application/json"}), 413)
 
 
 def test_slow_bodies_hold_no_place(server, client):

@@ -296,6 +296,9 @@ def _schemas() -> dict[str, Any]:
     _, components = msgspec.json.schema_components(_STRUCTS, ref_template=f"{_REFS}/schemas/{{name}}")
     for component in components.values():
         for field in component.get("properties", {}).values():
+            for choice in (field, *field.get("anyOf", [])):
+                if "enum" in choice and "type" not in choice:  # some readers want it
+                    choice["type"] = "string"
             for choice in field.get("anyOf", []):  # what a field means stands beside the choice, not within it
                 for key in ("description", "examples"):
                     if key in choice and key not in field:

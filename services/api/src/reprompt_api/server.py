@@ -66,6 +66,7 @@ def serve(settings: ApiSettings) -> bool:
         ws="none",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # it would believe every proxy on this machine: see callers.py
         server_header=False,
         lifespan="on",
         timeout_graceful_shutdown=max(1, settings.grace_s),
