@@ -120,15 +120,23 @@ def test_the_log_names_the_key_and_never_tells_it(keyed, anyone):
     # that no key is in the log is looked at when the server ends
 
 
-@pytest.fixture(scope="module")
+NARROW = {
+    "REPROMPT_API_KEYS": "ada:key-of-ada-1c9e4b7d2f60,ben:key-of-ben-8a5d3e0f7b19",
+    "REPROMPT_API_RATE_PER_MINUTE": "5",
+}
+
+
+@pytest.fixture
 def narrow(serve):
-    """Five requests a minute, behind proxies of ours."""
-    keys = "ada:key-of-ada-1c9e4b7d2f60,ben:key-of-ben-8a5d3e0f7b19"
-    settings = {"KEYS": keys, "RATE_PER_MINUTE": "5", "TRUSTED_PROXIES": "127.0.0.0/8,10.1.0.0/16"}
-    with (
-        serve(**{f"REPROMPT_API_{name}": value for name, value in settings.items()}) as server,
-        server.client() as client,
-    ):
+    """Five requests a minute."""
+    with serve(**NARROW) as server, server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def behind(serve):
+    """The same, behind proxies of ours."""
+    with serve(**NARROW, REPROMPT_API_TRUSTED_PROXIES="127.0.0.0/8,10.1.0.0/16") as server, server.client() as client:
         yield client
 
 

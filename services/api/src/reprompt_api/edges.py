@@ -54,6 +54,7 @@ class Exchange:
         self.route = ""
         self.rate: list[tuple[bytes, bytes]] = []
         self.deadline: asyncio.Timeout | None = None
+        self.ended = asyncio.Event()  # the answer is whole, or the client has gone
         self._send, self._edge = send, edge
         self._gate: Gate | None = None
 
@@ -68,6 +69,8 @@ class Exchange:
         elif self.is_head:
             message = {**message, "body": b""}
         await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.ended.set()
 
     async def refuse(self, error: ProblemError) -> None:
         """Answers with a problem, unless there is an answer already."""
@@ -265,13 +268,18 @@ class Edge:
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
+            exchange.ended.set()
             if not exchange.begun:
                 exchange.gone = True
                 working.cancel()
 
+        async def ended() -> Message:
+            await exchange.ended.wait()
+            return {"type": "http.disconnect"}
+
         watching = asyncio.create_task(watch())
         try:
-            await self._app(scope, _again(body, _never), exchange.send)
+            await self._app(scope, _again(body, ended), exchange.send)
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
@@ -325,9 +333,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-async def _never() -> Message:
-    """The end of the connection, which another watches for."""
-    await asyncio.Event().wait()
-    raise AssertionError("nobody sets it")
