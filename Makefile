@@ -38,7 +38,7 @@ test: sync $(ENCODER)/encoder.json ## all tests
 	$(RUN) pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 faults: sync $(ENCODER)/encoder.json ## what workers must survive: long rounds, with figures
-	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -n 0 -s -q $$(find packages services -name 'test_faults*.py')
+	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -n 0 -s -q $$(find packages services -name 'test_faults*.py') services/worker/tests/test_worker_process.py
 
 fuzz-api: sync $(ENCODER)/encoder.json ## schemathesis against the API: 300 examples an operation, every phase
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_SEED=$(or $(SEED),1) $(RUN) pytest -n 0 -s -q services/api/tests/test_fuzz.py
@@ -62,6 +62,7 @@ bench: sync $(ENCODER)/encoder.json ## measure speed and memory against a straig
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/llm.py
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/jobs.py
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/api.py
+	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/clap.py
 
 bench-corpora: sync $(ENCODER)/encoder.json ## corpora at 10 k to CAPTIONS captions: make bench-corpora DATA=folder SCRATCH=folder
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) python benchmarks/corpora.py $(DATA) $(SCRATCH) $(or $(CAPTIONS),1000000)

@@ -21,6 +21,14 @@ BUNDLE = ROOT / "build" / "encoder"
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / "build" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'one')}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests of a file run in one worker, where they share what was made for them."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The int8 encoder bundle, built once for the checkout; workers that run side by side wait for the first."""

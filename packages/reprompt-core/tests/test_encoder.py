@@ -116,20 +116,20 @@ def test_padding_changes_nothing_in_fp32(fp32: Encoder) -> None:
 
 
 def test_int8_vectors_keep_the_neighbours_of_the_own_captions(int8: Encoder, fp32: Encoder) -> None:
-    captions = load_caption_texts()
+    captions = load_caption_texts()[::3]
     a, b = fp32.encode(captions)[0], int8.encode(captions)[0]
-    assert (a * b).sum(1).mean() >= 0.99  # measured: .9907
-    assert overlap_at_10(a, b) >= 0.81  # measured: .827; these captions lie closer together than MusicCaps
+    assert (a * b).sum(1).mean() >= 0.99  # measured: .9913
+    assert overlap_at_10(a, b) >= 0.83  # measured: .856; .835 of all, which lie closer together than MusicCaps
 
 
 def test_int8_vectors_keep_the_neighbours_of_musiccaps(int8: Encoder, fp32: Encoder) -> None:
     if not MUSICCAPS.is_file():
         pytest.skip(f"MusicCaps (CC BY-SA 4.0, not shipped) is not at {MUSICCAPS}")
     with MUSICCAPS.open(encoding="utf-8", newline="") as f:
-        captions = [row["caption"] for _, row in zip(range(1000), csv.DictReader(f), strict=False)]
+        captions = [row["caption"] for _, row in zip(range(300), csv.DictReader(f), strict=False)]
     a, b = fp32.encode(captions)[0], int8.encode(captions)[0]
-    assert (a * b).sum(1).mean() >= 0.99  # measured: .9931
-    assert overlap_at_10(a, b) >= 0.85  # measured: .860
+    assert (a * b).sum(1).mean() >= 0.99  # measured: .9937
+    assert overlap_at_10(a, b) >= 0.85  # measured: .87; .866 of 1,000
 
 
 def test_a_text_has_one_vector_alone_and_among_others(int8: Encoder) -> None:

@@ -6,6 +6,7 @@ stands for the system message, $KEY for the key) and a piece of it that must nev
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ ROWS: list[dict[str, str]] = [
     json.loads(line) for line in (Path(__file__).parent / "data" / "hostile.jsonl").read_text("utf-8").splitlines()
 ]
 INNOCENT = "A bowl of tomato soup on a rainy evening"
+TURNS = 2 if os.environ.get("REPROMPT_SLOW") else 1  # ways of obeying that each line is tried with
 WAYS = ("bare", "prompt", "after", "before", "within", "genre", "lead", "rhythm", "lists", "extra")
 
 
@@ -195,7 +197,7 @@ def test_nothing_hostile_comes_out_of_an_obedient_model(server: ModelServer, par
     async def attack(pipeline: Poisoned, row: dict[str, str], number: int) -> list[str]:
         broken: list[str] = []
         checks = Checks(pipeline.knowledge, system=system_text())
-        for turn in range(2):
+        for turn in range(TURNS):
             way = WAYS[(number + turn * 5) % len(WAYS)]
             attacker.way[row["text"]] = way
             answer = await pipeline.poison(row, refiner="llm", fresh=True)

@@ -25,6 +25,8 @@ from reprompt_core.knowledge import Knowledge
 from reprompt_core.knowledge.concepts import GROOVES as GROOVE_NAMES
 from reprompt_core.types import MusicPlan
 
+pytestmark = pytest.mark.xdist_group("librosa")  # its functions are compiled once, in one worker
+
 Samples = npt.NDArray[np.float32]
 
 PLAN = MusicPlan(

@@ -101,7 +101,6 @@ def _reference(path: Path, *, fusion: bool) -> Any:
     return reference
 
 
-@pytest.mark.xdist_group("clap")
 def test_ten_seconds_are_embedded_as_laion_clap_does_at_the_true_shape(
     base: Path, tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -114,7 +113,6 @@ def test_ten_seconds_are_embedded_as_laion_clap_does_at_the_true_shape(
     assert np.abs(expected).max() > 0.01
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_short_sound_is_embedded_as_laion_clap_does(scorer: ClapScorer, tiny: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "x.wav", tune(3.3))
     with torch.no_grad():
@@ -122,7 +120,6 @@ def test_a_short_sound_is_embedded_as_laion_clap_does(scorer: ClapScorer, tiny: 
     assert np.abs(scorer.embed_file(path).vector - expected).max() < 1e-5
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_text_is_embedded_as_laion_clap_does(scorer: ClapScorer, tiny: Path, tokenizer: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -134,7 +131,6 @@ def test_a_text_is_embedded_as_laion_clap_does(scorer: ClapScorer, tiny: Path, t
     assert np.abs(scorer.embed_texts(texts) - expected).max() < 1e-5
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_fusion_checkpoint_is_known_by_its_weights(fused: Path, tokenizer: Path, tmp_path: Path) -> None:
     scorer = ClapScorer.load(fused, tokenizer=tokenizer)
     assert "fusion on" in scorer.name
@@ -143,7 +139,6 @@ def test_a_fusion_checkpoint_is_known_by_its_weights(fused: Path, tokenizer: Pat
     assert np.linalg.norm(found.vector) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.xdist_group("clap")
 def test_the_same_file_gives_the_same_bytes_alone_in_a_batch_and_in_any_order(
     scorer: ClapScorer, tmp_path: Path
 ) -> None:
@@ -158,7 +153,6 @@ def test_the_same_file_gives_the_same_bytes_alone_in_a_batch_and_in_any_order(
     assert (scorer.score(["drums", "slow strings"], paths[::-1]) == one[::-1, ::-1]).all()
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_file_that_cannot_be_used_fails_alone(scorer: ClapScorer, tmp_path: Path) -> None:
     good, silent = write(tmp_path / "a.wav", tune(2)), write(tmp_path / "b.wav", 0 * tune(2))
     scores = scorer.score(["slow strings"], [good, silent, tmp_path / "none.wav", good])
@@ -167,7 +161,6 @@ def test_a_file_that_cannot_be_used_fails_alone(scorer: ClapScorer, tmp_path: Pa
     assert scores[0, 0] == scores[0, 3]
 
 
-@pytest.mark.xdist_group("clap")
 def test_embeddings_are_kept_by_content_and_a_broken_one_is_made_anew(
     tiny: Path, tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -186,7 +179,6 @@ def test_embeddings_are_kept_by_content_and_a_broken_one_is_made_anew(
     assert not list(cache.rglob("*.tmp"))
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_text_that_is_too_long_is_refused_or_split_with_a_warning(scorer: ClapScorer) -> None:
     long = " ".join(WORDS * 8)
     assert len(scorer._backend.tokens(long)) > MAX_TOKENS
@@ -205,7 +197,6 @@ def test_a_text_that_is_too_long_is_refused_or_split_with_a_warning(scorer: Clap
 # -- checkpoints -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xdist_group("clap")
 @pytest.mark.parametrize(
     ("given", "hint"),
     [({"amodel": "HTSAT-base"}, "looks like amodel=HTSAT-tiny"), ({"fusion": True}, "amodel=HTSAT-tiny, fusion=off")],
@@ -215,7 +206,6 @@ def test_another_model_than_was_said_names_the_likely_one(tiny: Path, given: dic
         load_laion(tiny, **given)
 
 
-@pytest.mark.xdist_group("clap")
 @pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape", "not finite"])
 def test_every_key_is_accounted_for(tiny: Path, tmp_path: Path, change: str) -> None:
     state = read_state(tiny)
@@ -290,7 +280,6 @@ def hugging(tmp_path_factory: pytest.TempPathFactory, tokenizer: Path) -> Path:
     return folder
 
 
-@pytest.mark.xdist_group("clap")
 def test_windows_are_embedded_as_clap_model_does(hugging: Path, tmp_path: Path) -> None:
     from reprompt_eval.windows import windows_of
     from transformers import ClapModel, ClapProcessor
@@ -311,7 +300,6 @@ def test_windows_are_embedded_as_clap_model_does(hugging: Path, tmp_path: Path) 
     assert np.abs(found.vector - expected).max() < 1e-5
 
 
-@pytest.mark.xdist_group("clap")
 def test_a_clap_model_with_a_tensor_missing_is_refused(hugging: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -15,6 +15,8 @@ from reprompt_eval.run_folder import read_run_folder
 from reprompt_eval.scores import read_scores
 from sounds import tune
 
+pytestmark = pytest.mark.xdist_group("librosa")
+
 PROMPTS = (
     "id,words,kind\nramen,a bowl of spicy ramen,dish\nrain,slow rain and no drums,scene\nlemon,lemon at noon,dish\n"
 )
@@ -39,7 +41,6 @@ def _run(plan: Path, folder: Path) -> list[tuple[str, int, int]]:
     return told
 
 
-@pytest.mark.xdist_group("experiment")
 def test_previews_make_a_whole_run_and_only_what_is_missing_is_made_again(tmp_path: Path) -> None:
     plan, folder = _plan(tmp_path), tmp_path / "run"
     told = _run(plan, folder)
@@ -71,7 +72,6 @@ def test_previews_make_a_whole_run_and_only_what_is_missing_is_made_again(tmp_pa
     assert read_run_folder(folder).scores is None
 
 
-@pytest.mark.xdist_group("experiment")
 def test_a_checkpoint_gives_all_cells_and_the_shuffled_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     from reprompt_eval import clap
@@ -155,7 +155,6 @@ def test_prompts_need_an_id_each_and_words(tmp_path: Path) -> None:
             read_plan(plan)
 
 
-@pytest.mark.xdist_group("experiment")
 def test_a_folder_of_another_plan_and_an_unknown_generator_are_refused(tmp_path: Path) -> None:
     plan, folder = _plan(tmp_path), tmp_path / "run"
     Experiment(read_plan(plan), folder)

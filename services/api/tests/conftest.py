@@ -87,6 +87,15 @@ class Server:
     def logged(self) -> str:
         return self.log.read_text("utf-8", errors="replace") if self.log.exists() else ""
 
+    def line(self, request_id: str, within_s: float = 10) -> dict[str, Any]:
+        """What it logged of a request; the answer is there before the line is."""
+        until = time.monotonic() + within_s
+        while not (found := [line for line in self.lines() if line.get("request_id") == request_id]):
+            assert time.monotonic() < until, f"no line of {request_id}: {self.logged()[-2000:]}"
+            time.sleep(0.02)
+        (line,) = found
+        return line
+
     def lines(self) -> list[dict[str, Any]]:
         """What it logged, but the line for people."""
         return [json.loads(line) for line in self.logged().splitlines() if line.startswith("{")]

@@ -33,9 +33,11 @@ _NOTE_NAMES = {"do": "C", "re": "D", "mi": "E", "fa": "F", "sol": "G", "la": "A"
 _ACCIDENTAL = r"(?:\s*(?:#|♯|♭)|b(?![a-z])|[\s-]+(?:sharp|flat|sostenido|bemol))?"
 _KEY = re.compile(rf"(?<![\w'])([A-Ga-g])({_ACCIDENTAL})[\s-]+((?i:{_MODE}))\b")
 _LATIN_KEY = re.compile(rf"\b(do|re|mi|fa|sol|la|si)({_ACCIDENTAL})[\s-]+({_MODE})\b", re.IGNORECASE)
-_KEY_OF = re.compile(
-    rf"\b(?:key of|in the key of|tonalidad de|en tono de)\s+([A-G]|do|re|mi|fa|sol|la|si)({_ACCIDENTAL})(?![\w])",
-    re.IGNORECASE,
+_NOTE = r"([B-Gb-g]|A|(?i:do|re|mi|fa|sol|la|si))"
+_KEYS_ALONE = (  # without a mode
+    re.compile(rf"\b(?i:key of|tonalidad de|en tono de)\s+{_NOTE}({_ACCIDENTAL})(?!\w)"),
+    re.compile(rf"\b(?i:in|en)\s+{_NOTE}({_ACCIDENTAL.removesuffix('?')})(?!\w)"),  # "in B flat", "en fa#"
+    re.compile(r"\b[Ii]n ([A-G])()(?=\s*(?:$|[.,;:)]|(?:at|with)\b))"),  # "in C, 90 BPM", not "in A city"
 )
 _ANY_MODE = re.compile(
     rf"\b({_MODE})\b(?=[\s-]*(?:key|mode|scale|chord|tonal|tono|modo|escala|acorde|melod|harmon))|\b(?:key|mode|scale|modo|escala|tonalidad|tono)\s+({_MODE})\b",
@@ -166,14 +168,14 @@ def _key(text: str) -> tuple[str | None, str | None, str | None]:
                 continue  # "a minor change", "la mayor parte"
             letter = _NOTE_NAMES[note.lower()] if latin else note.upper()
             return letter + _sign(accidental), mode, _written_key(letter, accidental)
-    if found := _KEY_OF.search(text):
-        letter = _NOTE_NAMES.get(found[1].lower(), found[1].upper())
-        accidental = fold(found[2]).strip(" -")
-        # "the key of F" is F major
-        return letter + _sign(accidental), "major", _written_key(letter, accidental)
-    if found := _ANY_MODE.search(fold(text)):
-        return None, _MODES[found[1] or found[2]], None
-    return None, None, None
+    mode = _MODES[found[1] or found[2]] if (found := _ANY_MODE.search(fold(text))) else None
+    for pattern in _KEYS_ALONE:
+        if found := pattern.search(text):
+            letter = _NOTE_NAMES.get(found[1].lower(), found[1].upper())
+            accidental = fold(found[2]).strip(" -")
+            # "the key of F" is F major
+            return letter + _sign(accidental), mode or "major", _written_key(letter, accidental)
+    return None, mode, None
 
 
 def _written_key(letter: str, accidental: str) -> str:

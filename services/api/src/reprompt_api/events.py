@@ -8,8 +8,7 @@ import msgspec
 import structlog
 from reprompt_core import RepromptError
 from reprompt_core.generation.jobs import Event
-
-from .tasks import end
+from reprompt_core.tasks import end
 
 __all__ = ["as_sse"]
 

@@ -12,15 +12,15 @@ from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
 from reprompt_core.generation.contract import Generation, GenerationRequest, Status
+from reprompt_core.tasks import end
 
 from .checks import check_asked
 from .edges import Exchange
 from .events import as_sse
 from .files import audio_response, take_of
-from .problems import ProblemError
+from .problems import FieldProblem, ProblemError
 from .schemas import GenerationPage, GenerationView
 from .state import Service
-from .tasks import end
 
 __all__ = ["Generations"]
 
@@ -59,10 +59,8 @@ class Generations(Controller):
         # as they were sent: the framework reads the text null as nothing
         idempotency_key, prefer = (request.headers.get(name) for name in ("idempotency-key", "prefer"))
         if idempotency_key is not None and not re.fullmatch(rf"[!-~]{{1,{_LONGEST_KEY}}}", idempotency_key):
-            raise ProblemError(
-                422,
-                f"An Idempotency-Key has 1 to {_LONGEST_KEY} printable ASCII characters without spaces.",
-            )
+            said = f"An Idempotency-Key has 1 to {_LONGEST_KEY} printable ASCII characters without spaces."
+            raise _misfit("Idempotency-Key", said)
         texts = {"words": data.words, "prompt": data.prompt}
         check_asked(service.pipeline.settings, texts=texts, refiner=data.refiner, generator=data.generator)
         tenant = request.state["tenant"]
@@ -115,18 +113,24 @@ class Generations(Controller):
     ) -> Response[Any]:
         """Server-sent events: `status`, `progress`, `take`; the stream ends after the final status.
 
-        A comment keeps a silent stream open. Where it ends before, come back with Last-Event-ID.
+        A comment keeps a silent stream open. Where it ends before, come back with Last-Event-ID; after the final
+        status the answer to that is 204, which tells a browser to come back no more.
         """
         last_event_id = request.headers.get("last-event-id")  # as it was sent
         if last_event_id is not None and not re.fullmatch(r"[0-9]{1,18}", last_event_id):
-            raise ProblemError(422, "This is no Last-Event-ID: give the `id` of an event of this generation.")
+            raise _misfit("Last-Event-ID", "This is no Last-Event-ID: give the `id` of an event of this generation.")
         tenant = request.state["tenant"]
-        await service.jobs.get(id, tenant=tenant)  # none: an error instead of an empty stream
+        generation = await service.jobs.get(id, tenant=tenant)  # none: an error instead of an empty stream
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         exchange: Exchange = request.state["exchange"]
         if exchange.is_head:
             return Response(b"", status_code=200, media_type="text/event-stream", headers=headers)
-        events = service.jobs.events(id, tenant=tenant, after=int(last_event_id or 0))
+        after = int(last_event_id or 0)
+        if after and generation.done:
+            rest = await service.jobs.database.fetch("events_after", id=UUID(generation.id), after=after)
+            if not rest:  # from an end without a word a browser comes back for ever
+                return Response(None, status_code=204)
+        events = service.jobs.events(id, tenant=tenant, after=after)
         stream = as_sse(events, stopping=service.stopping, heartbeat_s=service.settings.heartbeat_s)
         return Stream(stream, media_type="text/event-stream", headers=headers)
 
@@ -187,4 +191,9 @@ def _from_cursor(cursor: str | None) -> tuple[datetime, str] | None:
             raise ValueError
         return when.astimezone(UTC), str(UUID(id))
     except ValueError:
-        raise ProblemError(422, "This is no cursor: give `next` of the page before.") from None
+        raise _misfit("cursor", "This is no cursor: give `next` of the page before.") from None
+
+
+def _misfit(name: str, detail: str) -> ProblemError:
+    """A parameter that does not fit."""
+    return ProblemError(422, detail, errors=[FieldProblem(name, detail)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from reprompt_core.errors import MakingError
 from reprompt_core.generation.contract import Format, GenerationRequest, RemoteJob
 from reprompt_core.generation.work import Sound
+from reprompt_core.tasks import end
 from reprompt_gpu import AudioError, CapacityError, GpuError, RequestError
 from reprompt_gpu import GenerationRequest as EngineRequest
 
@@ -58,10 +59,7 @@ async def make_takes(
     finally:
         for job in jobs:
             job.cancel()
-        tasks = [*keeping, looking] if looking else keeping
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end(*keeping, looking)
     if progress:
         progress(1.0)
 

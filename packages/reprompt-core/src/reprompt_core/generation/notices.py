@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from ..database import Database
+from ..tasks import end
 
 __all__ = ["Notice", "Notices"]
 
@@ -58,10 +59,8 @@ class Notices:
 
     async def close(self) -> None:
         """Stops listening."""
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait([self._listening])
-            self._listening = None
+        await end(self._listening)
+        self._listening = None
 
     async def _listen(self) -> None:
         while True:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 
+from ..tasks import end
 from .jobs import Jobs
 from .work import Maker
 from .worker import Worker
@@ -33,7 +34,6 @@ async def run_worker(jobs: Jobs, makers: Sequence[Maker], *, ready: Callable[[Wo
             ready(worker)
         await asyncio.shield(running)
     finally:
-        running.cancel()
-        await asyncio.wait([running])
+        await end(running)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

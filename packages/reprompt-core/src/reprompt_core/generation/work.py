@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from ..database import query
 from ..errors import AudioStoreError, DatabaseError, MakingError
+from ..tasks import end
 from .contract import TERMINAL, ErrorCode, Format, Generation, GenerationError, Place, Status, Take, audio_key
 from .jobs import Jobs, read_generation
 
@@ -303,12 +304,8 @@ async def _tidy(jobs: Jobs, work: Work, status: Status | None) -> None:
 
 async def _end(making: "asyncio.Task[Made]") -> None:
     """Stops a maker. One that does not stop is left to itself: what it still says is not heard."""
-    making.cancel()
-    done, _ = await asyncio.wait([making], timeout=_END_S)
-    if not done:
+    if not await end(making, within_s=_END_S):
         _log.error("%s does not stop", making.get_name())
-    elif not making.cancelled():
-        making.exception()  # seen
 
 
 def _error(failed: MakingError) -> GenerationError:

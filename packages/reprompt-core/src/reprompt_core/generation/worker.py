@@ -9,6 +9,7 @@ from uuid import uuid4
 import psycopg
 
 from ..errors import DatabaseError, RepromptError
+from ..tasks import end
 from .jobs import Jobs
 from .queue import TASK
 from .sweep import forget_old, sweep
@@ -53,9 +54,7 @@ class Worker:
                 for maker in self.makers:
                     serving.create_task(self._serve(maker, stop))
         finally:
-            for task in side:
-                task.cancel()
-            await asyncio.wait(side)
+            await end(*side)
 
     async def _serve(self, maker: Maker, stop: asyncio.Event) -> None:
         """Fetches and makes, then drains.
@@ -182,7 +181,4 @@ class _Hands:
 
     async def drop(self) -> None:
         """Stops what still runs; other workers make it."""
-        for working in self._working:
-            working.cancel()
-        if self._working:
-            await asyncio.wait(self._working)
+        await end(*self._working)

@@ -12,6 +12,7 @@ from ..encoder import Encoder
 from ..errors import DatabaseError
 from ..knowledge import Knowledge
 from ..settings import Settings
+from ..tasks import end
 from ..types import Attempt, Brief, Candidate, Mode, MusicPlan, Trace
 from .answer import Answer, AnswerError, answer_schema, parse_answer
 from .checks import Checks, Problem
@@ -47,10 +48,7 @@ class LlmRefiner:
 
     async def close(self) -> None:
         """Ends what is under way and closes the connections."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._endpoint.close()
 
     async def refine(self, brief: Brief, *, mode: Mode, n: int, seed: int, fresh: bool, deadline: float) -> Refined:

@@ -1,0 +1,28 @@
+"""Tasks of asyncio that must end."""
+
+import asyncio
+import time
+from typing import Any
+
+__all__ = ["end"]
+
+_AGAIN_S = 0.2
+
+
+async def end(*tasks: "asyncio.Task[Any] | None", within_s: float = float("inf")) -> bool:
+    """Cancels tasks and waits for their end; what they raise is not heard. Whether all ended within `within_s` seconds.
+
+    Once is not always enough: `asyncio.wait_for` of Python 3.11, by which the connection pool waits, forgets that it
+    was to stop when what it waited for is there at that very moment, and the task goes on.
+    """
+    given = {task for task in tasks if task is not None}
+    left = {task for task in given if not task.done()}
+    deadline = time.monotonic() + within_s
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=min(_AGAIN_S, remaining))
+    for task in given - left:
+        if not task.cancelled():
+            task.exception()  # seen: asyncio says nothing of it
+    return not left
