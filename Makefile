@@ -38,10 +38,10 @@ test: sync $(ENCODER)/encoder.json ## all tests
 	$(RUN) pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 faults: sync $(ENCODER)/encoder.json ## what workers must survive: long rounds, with figures
-	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -n 0 -s -q $$(find packages services -name 'test_faults*.py') services/worker/tests/test_worker_process.py
+	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -o faulthandler_timeout=0 -n 0 -s -q $$(find packages services -name 'test_faults*.py') services/worker/tests/test_worker_process.py
 
 fuzz-api: sync $(ENCODER)/encoder.json ## schemathesis against the API: 300 examples an operation, every phase
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_SEED=$(or $(SEED),1) $(RUN) pytest -n 0 -s -q services/api/tests/test_fuzz.py
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),300) FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_SEED=$(or $(SEED),1) $(RUN) pytest -o faulthandler_timeout=0 -n 0 -s -q services/api/tests/test_fuzz.py
 
 serve: sync $(ENCODER)/encoder.json ## the API and its page on http://127.0.0.1:8000 until Ctrl-C
 	@REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt-api
