@@ -48,10 +48,18 @@ def test_from_the_first_event_to_the_last(client):
 def test_resumed_where_it_was(client):
     made = generation(client)
     everything, _ = follow(client, made["id"])
-    for at in range(len(everything)):
+    for at in range(len(everything) - 1):
         rest, comments = follow(client, made["id"], last=everything[at][0])
         assert rest == everything[at + 1 :]
         assert comments == []  # what is known is told at once
+
+
+def test_after_the_final_status_there_is_nothing_to_come_back_for(client):
+    made = generation(client)
+    events, _ = follow(client, made["id"])
+    answer = client.get(f"/v1/generations/{made['id']}/events", headers={"Last-Event-ID": str(events[-1][0])})
+    assert (answer.status_code, answer.content) == (204, b"")  # else a browser asks again every second, for ever
+    assert client.get(f"/v1/generations/{made['id']}/events").status_code == 200
 
 
 def test_a_silent_stream_is_kept_open_and_ends_when_it_is_cancelled(client, server):
@@ -85,13 +93,22 @@ def test_removed_while_it_is_followed(client, server, is_problem):
 @pytest.mark.parametrize("last", ["", "x", "null", "-1", "1.5", "9" * 40, "٣".encode()])
 def test_last_event_ids_that_are_none(client, is_problem, last):
     made = generation(client, generator="musicgen")
-    is_problem(client.get(f"/v1/generations/{made['id']}/events", headers={"Last-Event-ID": last}), 422)
+    problem = is_problem(client.get(f"/v1/generations/{made['id']}/events", headers={"Last-Event-ID": last}), 422)
+    assert problem["errors"][0]["pointer"] == "Last-Event-ID"
 
 
-def test_a_later_id_than_there_is_waits_for_what_comes(client):
-    made = generation(client)
-    rest, _ = follow(client, made["id"], last=999_999_999_999_999_999)
+def test_a_later_id_than_there_is_waits_for_what_comes(client, server):
+    waiting = generation(client, generator="musicgen")
+
+    def heard(events, comments):
+        if len(comments) == 1:
+            with server.client() as other:
+                other.delete(f"/v1/generations/{waiting['id']}")
+        return False
+
+    rest, comments = follow(client, waiting["id"], last=999_999_999_999_999_999, until=heard)
     assert rest == []
+    assert comments
 
 
 def test_a_client_that_leaves_frees_its_place(server, client):

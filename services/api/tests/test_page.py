@@ -18,7 +18,7 @@ import pytest
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, Request, Route, expect, sync_playwright  # noqa: E402
 
 CHROMIUM = Path("/usr/bin/chromium")
 KEY = "a-key-for-the-tests-of-the-page"
@@ -337,6 +337,19 @@ def test_append_and_off(base: str, visit: Visit) -> None:
     assert_accessible(page)
 
 
+def test_the_banner_is_of_what_was_made(base: str, visit: Visit) -> None:
+    page = visit.open(base)
+    answer(page)
+    held: list[Route] = []
+    page.route("**/v1/generations/*/events", lambda route: held.append(route))
+    make(page, seconds="2")
+    expect(page.locator("#sound .progress")).to_be_visible()
+    page.get_by_role("radio", name="As is").check()  # meanwhile the words are asked for otherwise
+    expect(page.locator("#why")).to_contain_text("Rewriting is off")
+    held[0].continue_()
+    expect(page.locator("#sound .notice.preview")).to_contain_text("plays the plan")
+
+
 def test_hostile_words_stay_words(base: str, visit: Visit) -> None:
     page = visit.open(base)
     words = '<img src=x onerror="document.title=1"><script>document.title=2</script> {n} espresso'
@@ -471,6 +484,10 @@ def test_a_blind_comparison_to_its_reveal(base: str, visit: Visit) -> None:
     page = visit.open(base)
     answer(page)
     page.locator("#make-seconds").fill("5")
+    page.locator("#words").fill(" ")
+    page.get_by_role("button", name="Compare blind").click()
+    expect(page.locator("#compare [role=alert]")).to_contain_text("Write something first")
+    page.locator("#words").fill(WORDS)
     page.get_by_role("button", name="Compare blind").click()
     vote = page.get_by_role("button", name="A fits better")
     expect(vote).to_be_disabled(timeout=30_000)
@@ -521,6 +538,19 @@ def test_spanish(base: str, visit: Visit) -> None:
     page.reload()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Hear it as music")  # it is remembered
     expect(english).to_have_attribute("aria-pressed", "true")
+
+
+def test_reasons_are_told_in_spanish(base: str, visit: Visit) -> None:
+    page = visit.open(base, locale="es-ES")
+    reasons = ["cold (coffee)", "hot (bowl of ramen: hot)", "usual for jazz"]
+    said = page.evaluate(
+        """async (reasons) => {
+          const { told } = await import("/page/sayings.js");
+          return reasons.map((reason) => told(reason, []));
+        }""",
+        reasons,
+    )
+    assert said == ["cold, por «coffee»", "hot, por bowl of ramen (hot)", "habitual en jazz"]
 
 
 def test_both_dictionaries_say_the_same(base: str, visit: Visit) -> None:

@@ -192,7 +192,10 @@ def test_a_head_that_is_too_large(client, is_problem):
 
 def test_problems_of_the_query(client, is_problem):
     problem = is_problem(client.get("/v1/generations", params={"limit": "x", "status": "y"}), 422)
-    assert {error["pointer"] for error in problem["errors"]} == {"limit", "status"}
+    assert {error["pointer"]: error["detail"] for error in problem["errors"]} == {
+        "limit": "Expected `integer`, got `string`.",
+        "status": "Expected one of queued, running, succeeded, failed, cancelled.",
+    }
 
 
 def test_request_ids(client, is_problem):
@@ -209,12 +212,18 @@ def test_the_log_has_the_id_and_no_words(server, client):
     client.post("/v1/prompts", json={"words": words}, headers={"X-Request-ID": "private-1"})
     client.post("/v1/generations", json={"words": words, "seconds": 1}, headers={"Prefer": "wait=20"})
     client.get(f"/v1/generations/{words}")
-    (line,) = [line for line in server.lines() if line.get("request_id") == "private-1"]
+    line = server.line("private-1")
     assert {k: line[k] for k in ("event", "method", "route", "status", "key", "level")} == {
         "event": "request", "method": "POST", "route": "/v1/prompts", "status": 200, "key": "", "level": "info",
     }  # fmt: skip
     assert "zeppelin" not in server.logged()
     assert all("request_id" in line for line in server.lines() if line.get("event") == "request")
+
+
+def test_every_id_that_an_error_names_is_in_the_log(server, client, is_problem):
+    for method, path, status in (("POST", "/livez", 405), ("GET", "/nothing", 404), ("PUT", "/v1/corpora", 405)):
+        instance = is_problem(client.request(method, path), status)["instance"]
+        assert server.line(instance)["status"] == status
 
 
 def test_names_of_other_hosts(client, is_problem):

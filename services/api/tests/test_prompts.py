@@ -33,6 +33,10 @@ def test_corpora_and_licences_are_filters(client, is_problem):
     assert {c["corpus"] for c in found["captions"]} == {"reprompt"}
     unknown = is_problem(client.post("/v1/prompts", json={"words": WORDS, "corpora": ["nowhere"]}), 422)
     assert "nowhere" in unknown["detail"]
+    assert unknown["errors"][0]["pointer"] == "/corpora/0"
+    body = {"words": WORDS, "corpora": ["reprompt"], "licenses": ["MIT", "WTFPL"]}
+    other = is_problem(client.post("/v1/prompts", json=body), 422)
+    assert other["errors"] == [{"pointer": "/licenses/1", "detail": other["detail"]}]
     none = is_problem(client.post("/v1/prompts", json={"words": WORDS, "corpora": []}), 422)
     assert none["errors"][0]["pointer"] == "/corpora"
 

@@ -98,6 +98,12 @@ def test_every_answer_is_described(document):
     assert len(names) == len(operations(document))
 
 
+def test_the_example_of_the_metrics_is_one_of_them(document, client):
+    answer = document["paths"]["/metrics"]["get"]["responses"]["200"]
+    name = answer["content"]["text/plain"]["example"].split()[0]
+    assert f"\n{name} " in client.get("/metrics").text
+
+
 def test_types_of_sound_and_events(document):
     audio = document["paths"]["/v1/generations/{id}/takes/{number}/audio"]["get"]["responses"]
     assert set(audio["200"]["content"]) == {"audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"}

@@ -4,12 +4,12 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
 
-from .problems import FieldProblem, ProblemError
+from .problems import FieldProblem, ProblemError, in_json
 
 __all__ = ["BODY_LIMIT", "GoneError", "JsonRequest", "read_body", "read_json"]
 
@@ -18,8 +18,6 @@ _MOST_ERRORS = 20
 _LONGEST_NAME = 100
 _T = TypeVar("_T", bound=msgspec.Struct)
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-# how msgspec names types, and how JSON does
-_JSON_NAMES = {"`str": "`string", "`int": "`integer", "`float": "`number", "`bool": "`boolean"}
 _TOO_LARGE = f"The body is larger than {BODY_LIMIT // 1024} KB."
 
 
@@ -133,7 +131,7 @@ def _mended(content: bytes, kind: type[_T], first: str) -> _T:
         json.loads(content, object_pairs_hook=_once)
     except (msgspec.ValidationError, RecursionError):  # a number that no type holds, or too deep for any
         said, _, path = first.partition(" - at `$")
-        raise _misfit([FieldProblem(_pointer(path.rstrip("`")), _said(said, None))]) from None
+        raise _misfit([FieldProblem(_pointer(path.rstrip("`")), in_json(said, None))]) from None
     except ValueError as e:  # what does not fit came before what cannot be read
         raise ProblemError(400, f"The body is no JSON in UTF-8: {_why(e, content)}.") from None
     if not isinstance(value, dict):
@@ -165,7 +163,7 @@ def _misfits(given: dict[str, Any], kind: type[msgspec.Struct]) -> list[FieldPro
             msgspec.convert(given[name], field.type, strict=True)
         except msgspec.ValidationError as e:
             said, _, path = str(e).partition(" - at `$")
-            found.append(FieldProblem(_member(name) + _pointer(path.rstrip("`")), _said(said, field.type)))
+            found.append(FieldProblem(_member(name) + _pointer(path.rstrip("`")), in_json(said, field.type)))
     return found[:_MOST_ERRORS]
 
 
@@ -177,18 +175,3 @@ def _member(name: str) -> str:
 def _pointer(path: str) -> str:
     """The JSON pointer of a path such as .corpora[0]."""
     return "".join(_member(name or number) for name, number in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path))
-
-
-def _said(message: str, kind: Any) -> str:
-    if message.startswith("Invalid enum value") and (choices := _choices(kind)):
-        return f"Expected one of {', '.join(choices)}."
-    for ours, theirs in _JSON_NAMES.items():
-        message = re.sub(rf"(?<=[`| ]){ours[1:]}(?=[`| ])", theirs[1:], message)
-    return f"{message}."
-
-
-def _choices(kind: Any) -> list[str]:
-    """The values of a Literal, wherever it stands in an annotation."""
-    if get_origin(kind) is Literal:
-        return [str(choice) for choice in get_args(kind)]
-    return next((choices for part in get_args(kind) if (choices := _choices(part))), [])

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import h11
+import structlog
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
 from .problems import PROBLEM, TITLES, problem_body
@@ -20,6 +21,7 @@ _SAID = {
     431: "The request line and headers are too large.",
     501: "This transfer encoding is not known here.",
 }
+_log: Any = structlog.get_logger()
 
 
 class Connection(H11Protocol):
@@ -76,8 +78,9 @@ class Connection(H11Protocol):
         if cycle is not None and not cycle.response_complete:  # the app must not answer as well
             cycle.disconnected = True
             cycle.message_event.set()
+        instance = secrets.token_hex(8)
+        _log.warning("no HTTP", status=status, request_id=instance)
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            instance = secrets.token_hex(8)
             body = problem_body(status, _SAID[status], instance)
             headers = [
                 (b"content-type", PROBLEM.encode()),

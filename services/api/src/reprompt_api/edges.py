@@ -28,7 +28,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_PROBES = frozenset({"/livez", "/readyz"})  # no key, no limit, no log
+_PROBES = frozenset({"/livez", "/readyz"})  # no key, no limit, and no log of what is as it should be
 _PUBLIC = re.compile(r"/|/page/.*|/schema(/.*)?|/favicon\.ico", re.DOTALL)  # without a key
 _STREAMS = re.compile(r"/v1/.*/(events|audio|export)", re.DOTALL)  # their bodies take long
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -289,7 +289,7 @@ class Edge:
         status = 499 if exchange.gone and not exchange.begun else exchange.status
         self._metrics.requests.labels(exchange.route, _method(exchange), str(status)).inc()
         self._metrics.seconds.labels(exchange.route).observe(took_s)
-        if exchange.path not in _PROBES:
+        if exchange.path not in _PROBES or 400 <= status < 500:  # an answer that names an id has its line
             _log.info(
                 "request", method=_method(exchange), route=exchange.route, status=status, ms=round(1000 * took_s, 1),
                 key=exchange.tenant,

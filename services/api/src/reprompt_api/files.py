@@ -48,7 +48,8 @@ async def audio_response(
     if _is_one_of(tag, request.headers.get("if-none-match", "")):
         return Response(b"", status_code=304, headers=headers)
     start, end, status = 0, take.bytes, 200
-    asked = request.headers.get("range", "")
+    is_head = request.state["exchange"].is_head
+    asked = "" if is_head else request.headers.get("range", "")  # ranges are of GET alone, RFC 9110
     # a weak tag or a date never says that this is the same file
     if asked and request.headers.get("if-range", tag) == tag:
         found = _range(asked, take.bytes)
@@ -66,7 +67,7 @@ async def audio_response(
     headers["Content-Type"] = CONTENT_TYPES[
         take.format
     ]  # as a header: the route's own type would win over the stream's
-    if request.state["exchange"].is_head:
+    if is_head:
         return Response(b"", status_code=status, headers=headers)
     return Stream(_with_first(first, chunks), status_code=status, headers=headers)
 

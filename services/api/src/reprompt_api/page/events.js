@@ -69,6 +69,7 @@ async function* stream(path, last, signal) {
   const both = AbortSignal.any([signal, silent.signal]);
   try {
     const response = await send(path, { signal: both, tries: 1, headers: last ? { "Last-Event-ID": last } : {} });
+    if (response.status === 204) return; // its end was told already
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ;) {
       const { value, done } = await reader.read();

@@ -33,6 +33,7 @@ const SAYINGS = [
   [/^the choice of the language model (.*)$/, ([, model]) => t("because_model", { model })],
   [/^([\w -]+): ([\w -]+) \(“(.*)”\)$/, ([, mood, family, from]) => t("because_mood", { mood, family, from })],
   [/^([\w -]+) \(([^:()]*): ([^()]*)\)$/, ([, trait, from, value]) => t("because_trait", { trait, from, value })],
+  [/^([\w -]+) \(([^:()]*)\)$/, ([, trait, from]) => t("because_sense", { trait, from })],
 ];
 
 /** A reason in the visitor's language and words; one that is not known here as the server gave it. */

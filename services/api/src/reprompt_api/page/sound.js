@@ -148,7 +148,7 @@ function drawEnd(generation) {
     $("sound"),
     head(generation),
     generation.is_preview &&
-      notice(() => t(session.answer?.mode === "off" ? "preview_off_banner" : "preview_banner"), "preview"),
+      notice(() => t(generation.request.mode === "off" ? "preview_off_banner" : "preview_banner"), "preview"),
     h(
       "ol",
       { class: "takes" },

@@ -174,6 +174,7 @@ export const spanish = {
   because_model: "elegido por {model}",
   because_mood: "{mood}, una forma de {family}, por «{from}»",
   because_trait: "{trait}, por {from} ({value})",
+  because_sense: "{trait}, por «{from}»",
 
   tastes: "Sabor",
   no_taste: "En estas palabras no hay nada que saborear.",
