@@ -265,13 +265,14 @@ class _Transformers:
 
     @classmethod
     def load(cls, source: str | Path, *, device: torch.device) -> Self:
+        from safetensors import SafetensorError
         from transformers import ClapModel, ClapProcessor
 
         try:
             loaded: Any = ClapModel.from_pretrained(source, output_loading_info=True)
             model, info = loaded
             processor: Any = ClapProcessor.from_pretrained(source)
-        except (OSError, ValueError, RuntimeError, KeyError) as e:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as e:
             raise CheckpointError(f"{source} is no ClapModel that can be loaded: {str(e).splitlines()[0][:300]}") from e
         wrong = {k: sorted(map(str, info.get(k, ()))) for k in ("missing_keys", "unexpected_keys", "mismatched_keys")}
         if any(wrong.values()):

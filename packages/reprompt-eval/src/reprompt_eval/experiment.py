@@ -9,9 +9,10 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from reprompt_core import CaptionFilter, Pipeline, RepromptError
 
@@ -124,12 +125,25 @@ class Experiment:
 
     def _made(self) -> dict[tuple[str, str, int], dict[str, Any]]:
         """The audio that is there, as the manifest says and the files bear out."""
-        made = {(row["prompt_id"], row["arm"], int(row["seed"])): row for row in _lines(self._manifest)}
-        return {k: row for k, row in made.items() if row.get("path") and self._is_whole(row)}
+        return {k: row for k, row in self._told().items() if row.get("path") and self._is_whole(row)}
+
+    def _told(self) -> dict[tuple[str, str, int], dict[str, Any]]:
+        """What the manifest says of each audio; of one that was made again the last line counts."""
+        told: dict[tuple[str, str, int], dict[str, Any]] = {}
+        for row in _lines(self._manifest):
+            with suppress(KeyError, TypeError, ValueError):  # a line that is none of ours
+                told[row["prompt_id"], row["arm"], int(row["seed"])] = row
+        return told
+
+    def _missing(self) -> dict[tuple[str, str, int], str]:
+        """Why there is no audio, of each piece that has none."""
+        made, told = self._made(), self._told()
+        missing = [piece.key for piece in self._pieces() if piece.key not in made]
+        return {k: str(told.get(k, {}).get("error") or "There is no audio.") for k in missing}
 
     def _is_whole(self, row: dict[str, Any]) -> bool:
         path = self.folder / row["path"]
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]
+        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == row.get("sha256")
 
     async def _make_audio(self, prompts: Sequence[dict[str, Any]], pipeline: Pipeline) -> None:
         texts = {row["id"]: row["prompts"] for row in prompts}
@@ -157,7 +171,7 @@ class Experiment:
                             piece.prompt, text, piece.arm, piece.seed, self.plan.seconds
                         )
                         name = f"audio/{piece.prompt.id}-{piece.arm.name}-{piece.seed}{suffix}"
-                        await asyncio.to_thread(_write_bytes, self.folder / name, content)
+                        await asyncio.to_thread(self._keep, name, content)
                         row |= {"path": name, "sha256": hashlib.sha256(content).hexdigest(), "made_by": source.name}
                     except AudioFileError as e:
                         row["error"] = str(e)
@@ -165,9 +179,20 @@ class Experiment:
                     done += 1
                     self._progress("audio", done, total)
 
-            async with asyncio.TaskGroup() as group:
-                for piece in missing:
-                    group.create_task(make(piece))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for piece in missing:
+                        group.create_task(make(piece))
+            except ExceptionGroup as e:  # one of ours is told as any other
+                if (ours := e.subgroup(EvalError)) is None:
+                    raise
+                raise _first(ours) from e
+
+    def _keep(self, name: str, content: bytes) -> None:
+        try:
+            _write_bytes(self.folder / name, content)
+        except OSError as e:
+            raise RunFolderError(f"{self.folder / name} cannot be written: {e.strerror or e}.") from e
 
     # -- scores --------------------------------------------------------------------------------------------------
 
@@ -186,8 +211,7 @@ class Experiment:
     def _cells(self, prompts: Sequence[dict[str, Any]], scorer: Any, checkpoint: str) -> Iterable[dict[str, Any]]:
         from .clap import cosine
 
-        made, pieces = self._made(), list(self._pieces())
-        errors = {(r["prompt_id"], r["arm"], int(r["seed"])): r.get("error", "") for r in _lines(self._manifest)}
+        made, missing, pieces = self._made(), self._missing(), list(self._pieces())
         there = [p for p in pieces if p.key in made]
         sounds: dict[tuple[str, str, int], Any] = {}
         paths = [self.folder / made[p.key]["path"] for p in there]
@@ -205,7 +229,7 @@ class Experiment:
         written = {row["id"]: row["prompts"] for row in prompts}
         for piece in pieces:
             id, arm = piece.prompt.id, piece.arm.name
-            sound = sounds.get(piece.key) or AudioFileError(errors.get(piece.key) or "There is no audio.")
+            sound = sounds.get(piece.key) or AudioFileError(missing[piece.key])
             refined = [a.name for a in self.plan.arms if a.name != BASELINE] if arm == BASELINE else [arm]
             held = [("own", "", words[id]), ("shuffled", others[id], words[others[id]])]
             held += [("refined", by, written[id][by]) for by in refined]
@@ -228,6 +252,9 @@ class Experiment:
             prompts, made, [a.name for a in self.plan.arms], encoder=pipeline.encoder, knowledge=pipeline.knowledge,
             progress=lambda done, total: self._progress("measures", done, total),
         )  # fmt: skip
+        found["left_out"] += [
+            {"file": "-".join(map(str, key)), "reason": why} for key, why in sorted(self._missing().items())
+        ]
         _write(self.folder / "measures.json", json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False))
 
     def _keep_versions(self) -> None:
@@ -257,12 +284,17 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
+    for line in path.read_bytes().split(b"\n"):  # as bytes: a kill may have cut a character, and words may hold U+2028
+        with suppress(ValueError):
+            row: Any = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(cast("dict[str, Any]", row))
     return rows
+
+
+def _first(group: ExceptionGroup[EvalError]) -> EvalError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .errors import RunFolderError
+from .figures import count
 from .markup import Markup, el, join, typeset
 
 __all__ = ["measures_section", "read_measures", "unscored_body"]
@@ -33,7 +34,9 @@ def read_measures(path: Path) -> Mapping[str, Any] | None:
             if any(row[k] is not None and not math.isfinite(row[k]) for k in ("mean", "low", "high")):
                 raise TypeError
         dict(given["definitions"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+        if not all(isinstance(item, dict) for item in given.get("left_out", [])):
+            raise TypeError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as e:
         raise RunFolderError(f"{path.name} is not what `reprompt-eval run` writes.") from e
     return cast("Mapping[str, Any]", given)
 
@@ -60,7 +63,11 @@ def measures_section(measures: Mapping[str, Any] | None) -> Markup | None:
         ),
         el("div", el("table", el("thead", head), el("tbody", body)), class_="scroll", tabindex="0"),
         el("details", el("summary", "What each of them is"), el("ul", said)),
-        el("details", el("summary", f"{len(left_out)} files left out"), el("ul", (el("li", x) for x in left_out)))
+        el(
+            "details",
+            el("summary", f"{count(len(left_out), 'file')} left out"),
+            el("ul", (el("li", x) for x in left_out)),
+        )
         if left_out
         else None,
     )
@@ -92,5 +99,5 @@ def _figure(row: Mapping[str, Any]) -> str:
     if row["mean"] is None:
         return "too few to say"
     if row["low"] is None or row["high"] is None:
-        return f"{row['mean']:.2f}, of all prompts together: no interval"
+        return f"{row['mean']:.2f}, of {'all prompts together' if row['n'] > 1 else 'one prompt'}: no interval"
     return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"

@@ -91,9 +91,9 @@ def _of_sounds(
     for parameter, (name, levels) in _ORDERED.items():
         found: dict[str, tuple[int, list[float]]] = {}  # of each prompt the planned level, and what its takes measure
         for key, plan in planned.items():
-            if plan[parameter] in levels:
+            if plan[parameter] in levels and math.isfinite(value := getattr(sounds[key], name)):
                 level = levels.index(plan[parameter])
-                found.setdefault(key[0], (level, []))[1].append(getattr(sounds[key], name))
+                found.setdefault(key[0], (level, []))[1].append(value)
         pairs = [(level, statistics.fmean(values)) for level, values in found.values()]
         rows.append(_follows(parameter, name, arm, pairs))
     return rows

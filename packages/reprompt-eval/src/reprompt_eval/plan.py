@@ -32,6 +32,7 @@ _FIELDS = {
     "title", "prompts", "arms", "seeds", "seconds", "generator", "checkpoints", "bound", "sd", "strata", "primary",
     "tokenizer",
 }  # fmt: skip
+_LONGEST_ID = 150
 ArmName = Literal["raw", "rules", "append", "llm", "llm-without-captions"]
 
 
@@ -100,21 +101,44 @@ def read_plan(path: str | Path) -> ExperimentPlan:
         raise OptionError(f"{path.name}: seconds must be from 1 to 300, not {seconds:g}.")
     if bound is not None:
         bound = _number(given, "bound", 0.0)
+    prompts, checkpoints, strata = _prompts(path, given), _names(given, "checkpoints", ()), _names(given, "strata", ())
+    scored = [Path(c).name for c in checkpoints]
+    if twice := [name for name in scored if scored.count(name) > 1]:
+        raise OptionError(f"{path.name}: two checkpoints are called {twice[0]}: their scores could not be told apart.")
+    columns = prompts[0].columns
+    if lost := [s for s in strata if s not in columns]:
+        raise OptionError(
+            f"{path.name}: strata: the prompts have no column {lost[0]!r} ({', '.join(columns) or 'none'})."
+        )
+    _check_primary(path, given.get("primary", {}), arm=[a for a in arms if a != BASELINE], checkpoint=scored)
     return ExperimentPlan(
         path=path,
         text=text,
         title=str(given.get("title", path.stem)),
-        prompts=_prompts(path, given),
+        prompts=prompts,
         arms=tuple(ARMS[a] for a in arms),
         seeds=_seeds(given),
         seconds=seconds,
         generator=str(given.get("generator", "preview")),
-        checkpoints=_names(given, "checkpoints", ()),
+        checkpoints=checkpoints,
         tokenizer=str(given.get("tokenizer", "roberta-base")),
         bound=bound,
         sd=sd,
-        strata=_names(given, "strata", ()),
+        strata=strata,
     )
+
+
+def _check_primary(path: Path, given: Any, **known: list[str]) -> None:
+    """Before the run, not when its report is written."""
+    if not isinstance(given, dict):
+        raise OptionError(f"{path.name}: primary must be a table with arm and checkpoint.")
+    for name, value in cast("dict[str, Any]", given).items():
+        if name not in known:
+            raise OptionError(f"{path.name}: primary.{name} is no part of a plan ({', '.join(known)}).")
+        if value not in known[name]:
+            raise OptionError(
+                f"{path.name}: primary.{name} is {value!r}; it must be one of {', '.join(known[name]) or 'none there'}."
+            )
 
 
 def _prompts(path: Path, given: Mapping[str, Any]) -> tuple[Prompt, ...]:
@@ -124,12 +148,17 @@ def _prompts(path: Path, given: Mapping[str, Any]) -> tuple[Prompt, ...]:
     columns, rows = rows_of(path.parent / named, RunFolderError)
     if missing := [c for c in ("id", "words") if c not in columns]:
         raise RunFolderError(f"{named} has no column {' and '.join(missing)} (it has {', '.join(columns)}).")
+    if bad := [c for c in columns if c == "prompts" or c.startswith("_")]:
+        raise RunFolderError(f"{named}: a column cannot be called {bad[0]!r}: the run's own prompts.jsonl has that.")
     made: dict[str, Prompt] = {}
     for place, row in rows:
-        id, words = row["id"].strip(), row["words"].strip()
-        if not id or not words or id in made or "/" in id or id.startswith("."):
+        cells = {c: "" if v is None else str(v).strip() for c, v in row.items()}  # of Parquet they may be numbers
+        id, words = cells.pop("id"), cells.pop("words")
+        if not id or not words or id in made or "/" in id or id.startswith(".") or not id.isprintable():
             raise RunFolderError(f"{named}, {place}: an id (each once, no /) and words are needed.")
-        made[id] = Prompt(id, words, {}, {c: v.strip() for c, v in row.items() if c not in {"id", "words"}})
+        if len(id.encode()) > _LONGEST_ID:  # it is part of the names of files
+            raise RunFolderError(f"{named}, {place}: the id has over {_LONGEST_ID} bytes.")
+        made[id] = Prompt(id, words, {}, cells)
     if len(made) < 2:
         raise RunFolderError(f"{named} holds {len(made)} prompts: at least 2 are needed.")
     return tuple(made.values())

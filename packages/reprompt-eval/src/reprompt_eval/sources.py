@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ _SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 _TENANT = "evaluation"
 _PLACES = ("auto", "preview", "musicgen", "runpod")
 _FULL_S = 2.0  # pause while the queue takes no more
+_PATIENCE_S = 900.0  # for which an API may say that it is busy
+_ATTEMPTS = 20  # generations of one piece that failed, over all runs
 
 
 class Source(Protocol):
@@ -54,7 +57,7 @@ async def source_of(generator: str, *, pipeline: Pipeline, run: str) -> AsyncGen
     """
     async with AsyncExitStack() as stack:
         if generator.startswith(("http://", "https://")):
-            yield await stack.enter_async_context(_Api.open(generator))
+            yield await stack.enter_async_context(_Api.open(generator, run))
         elif generator in _PLACES:
             jobs = await stack.enter_async_context(Jobs(pipeline=pipeline))
             if generator in {"auto", "preview"}:  # otherwise nobody may be there to play them
@@ -77,6 +80,12 @@ def _request(prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float, gen
     )
 
 
+def _key(run: str, prompt: Prompt, arm: Arm, seed: int, attempt: int) -> str:
+    """Of a generation: the same piece of the same run is made once, and once more after it failed."""
+    again = f" {attempt}" if attempt else ""
+    return hashlib.sha256(f"{run} {prompt.id} {arm.name} {seed}{again}".encode()).hexdigest()
+
+
 class _Queue:
     """Jobs on the project's own queue: workers on any number of machines make them."""
 
@@ -86,9 +95,13 @@ class _Queue:
 
     async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
         request = _request(prompt, text, arm, seed, seconds, self._generator)
-        key = hashlib.sha256(f"{self._run} {prompt.id} {arm.name} {seed}".encode()).hexdigest()
         try:
-            generation = await self._submit(request, key)
+            generation = await self._submit(request, _key(self._run, prompt, arm, seed, 0))
+            for attempt in range(1, _ATTEMPTS):
+                if generation.status not in {"failed", "cancelled"}:
+                    break
+                # what was just submitted is not done yet: this one failed in an earlier run
+                generation = await self._submit(request, _key(self._run, prompt, arm, seed, attempt))
             while not generation.done:
                 generation = await self._jobs.wait(generation.id, tenant=_TENANT, timeout_s=3600)
             self.name = generation.model or generation.generator
@@ -116,18 +129,18 @@ class _Queue:
 class _Api:
     """The REST API of another Reprompt. REPROMPT_API_KEY is its key."""
 
-    def __init__(self, client: Any, address: str) -> None:
-        self._client, self.name = client, address
+    def __init__(self, client: Any, address: str, run: str) -> None:
+        self._client, self.name, self._run = client, address, run
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, address: str) -> AsyncGenerator["_Api"]:
+    async def open(cls, address: str, run: str) -> AsyncGenerator["_Api"]:
         import httpx2
 
         key = os.environ.get("REPROMPT_API_KEY")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with httpx2.AsyncClient(base_url=address.rstrip("/"), headers=headers, timeout=60) as client:
-            yield cls(client, address)
+            yield cls(client, address, run)
 
     async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
         import httpx2
@@ -135,7 +148,12 @@ class _Api:
         request = _request(prompt, text, arm, seed, seconds, "auto")
         body = {f: getattr(request, f) for f in request.__struct_fields__}
         try:
-            made = await self._call("POST", "/v1/generations", json=body, headers={"Prefer": "wait=30"})
+            made: dict[str, Any] = {}
+            for attempt in range(_ATTEMPTS):
+                headers = {"Idempotency-Key": _key(self._run, prompt, arm, seed, attempt)}
+                made = await self._call("POST", "/v1/generations", json=body, headers=headers)
+                if made["status"] not in {"failed", "cancelled"}:  # not one that failed in an earlier run
+                    break
             while made["status"] in {"queued", "running"}:
                 await asyncio.sleep(1)
                 made = await self._call("GET", f"/v1/generations/{made['id']}")
@@ -143,20 +161,28 @@ class _Api:
                 raise AudioFileError(f"The generation {made['status']}: {(made.get('error') or {}).get('message', '')}")
             self.name = str(made.get("model") or made["generator"])
             take = made["takes"][0]
-            answer = await self._client.get(take["audio"])
+            place, suffix = str(take["audio"]), f".{take['format']}"
+            # the key goes to no other server, and the name of a file is ours
+            if not place.startswith("/") or place.startswith("//") or suffix not in _SUFFIXES:
+                raise AudioFileError(f"{self.name}: the answer names no audio of its own: {place[:100]!r}, {suffix!r}")
+            answer = await self._client.get(place)
             answer.raise_for_status()
-            return answer.content, f".{take['format']}"
-        except (httpx2.HTTPError, KeyError, TypeError, ValueError) as e:
+            return answer.content, suffix
+        except (httpx2.HTTPError, LookupError, TypeError, ValueError) as e:
             raise AudioFileError(f"{self.name}: {type(e).__name__}: {e}") from e
 
     async def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        give_up = time.monotonic() + _PATIENCE_S
         while True:
             answer = await self._client.request(method, path, **more)
-            if answer.status_code not in {429, 503}:
+            if answer.status_code not in {429, 503} or time.monotonic() > give_up:
                 break
-            await asyncio.sleep(min(60.0, float(answer.headers.get("retry-after", 2))))
+            told = answer.headers.get("retry-after", "")  # seconds, or a date
+            await asyncio.sleep(min(60.0, float(told)) if told.isdecimal() else _FULL_S)
         if answer.status_code >= 400:
-            raise AudioFileError(f"{path}: {answer.status_code}: {answer.json().get('detail', '')}")
+            is_ours = answer.headers.get("content-type", "").endswith("json")
+            why = answer.json().get("detail", "") if is_ours else answer.reason_phrase
+            raise AudioFileError(f"{path}: {answer.status_code}: {why}")
         return answer.json()
 
 
@@ -169,8 +195,11 @@ class _Folder:
     async def audio(self, prompt: Prompt, text: str, arm: Arm, seed: int, seconds: float) -> tuple[bytes, str]:
         for suffix in _SUFFIXES:
             path = self._folder / f"{prompt.id}-{arm.name}-{seed}{suffix}"
-            if path.is_file():
-                return await asyncio.to_thread(path.read_bytes), suffix
+            try:
+                if path.is_file():
+                    return await asyncio.to_thread(path.read_bytes), suffix
+            except OSError as e:
+                raise AudioFileError(f"{path.name} cannot be read: {e.strerror or e}.") from e
         raise AudioFileError(f"There is no {prompt.id}-{arm.name}-{seed}.wav (or .flac, .ogg, .mp3) in {self._folder}.")
 
 

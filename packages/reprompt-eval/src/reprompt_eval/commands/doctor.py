@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import OptionError
 from ..terminal import errors, out, safe
 
 __all__ = ["doctor"]
@@ -22,6 +23,8 @@ def doctor(
 ) -> None:
     """Say which checkpoints and tokenizers are at hand, and how to get the others."""
     with errors():
+        if not folder.is_dir():
+            raise OptionError(f"{folder} is no folder that is there; give one that may hold checkpoints.")
         for name, what in _KNOWN.items():
             path = folder / name
             state = (
@@ -29,19 +32,17 @@ def doctor(
                 if path.is_file()
                 else f"missing: download it from {_WHERE}"
             )
-            out.print(safe(f"{name}  {state}"))
+            out.print(safe(f"{name}  {state}"), soft_wrap=True)
             out.print(f"    {what}", style="dim")
-        out.print(_tokenizer())
+        out.print(_tokenizer(), soft_wrap=True)
         for package in ("laion_clap", "transformers", "torch", "librosa"):
             out.print(_package(package))
 
 
 def _tokenizer() -> str:
-    try:
-        from transformers.utils import hub
+    from huggingface_hub import try_to_load_from_cache  # looks at the disk alone
 
-        hub.cached_file("roberta-base", "vocab.json", local_files_only=True)
-    except (OSError, ValueError, ImportError):
+    if not any(isinstance(try_to_load_from_cache("roberta-base", n), str) for n in ("vocab.json", "tokenizer.json")):
         return "roberta-base tokenizer  missing: it is downloaded once, or name a folder with `tokenizer` in the plan"
     return "roberta-base tokenizer  there"
 

@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..terminal import err, errors, out, safe
+from ..terminal import err, errors, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..plan import ExperimentPlan
 
 __all__ = ["run"]
+
+_INTERRUPTED = 130  # as shells tell of Ctrl-C
 
 
 def run(
@@ -31,13 +35,27 @@ def run(
 
         read = read_plan(plan)
         _say(read)
+        _look_for(read.checkpoints)
         if check:
             return
         folder = output or Path("runs") / plan.stem
-        asyncio.run(Experiment(read, folder, progress=_Bar()).run())
+        try:
+            asyncio.run(Experiment(read, folder, progress=_Bar()).run())
+        except KeyboardInterrupt as e:
+            err.print(safe(f"interrupted: what is made is kept in {folder}; the same command goes on with it"))
+            raise typer.Exit(_INTERRUPTED) from e
         from ..report import write_report
 
-        out.print(safe(str(write_report(folder))))
+        typer.echo(safe(str(write_report(folder))))
+
+
+def _look_for(checkpoints: "Sequence[str]") -> None:
+    """Before hours of audio are made: each file of weights must be there. A folder or an id is looked for later."""
+    from ..errors import CheckpointError
+
+    for name in checkpoints:
+        if Path(name).suffix in {".pt", ".pth"} and not Path(name).is_file():
+            raise CheckpointError(f"There is no checkpoint {name}. `reprompt-eval doctor` says how to get one.")
 
 
 def _say(plan: "ExperimentPlan") -> None:

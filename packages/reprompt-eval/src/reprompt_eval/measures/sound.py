@@ -15,6 +15,7 @@ _LEVELS = (1.0, 2.0, 0.5, 3.0, 1 / 3)
 _TOLERANCE = 0.04
 _FALL_DB = 10.0
 _PARTIALS = 20
+_UNHEARD = 1e-5  # peak, -100 dBFS: what resampling leaves of a sound above 11 kHz
 _LOWEST_NOTE, _NOTES = 36, 73  # C2 to C8
 
 Samples = npt.NDArray[np.float32]
@@ -25,10 +26,10 @@ class SoundMeasures:
     """Of one file."""
 
     tempo_bpm: float
-    register: float  # MIDI note number
+    register: float  # MIDI note number; NaN: nothing sounds between C2 and C8
     roughness: float  # 0 and up; only comparisons mean something
     detachment: float  # 0..1
-    loudness_range: float  # LU
+    loudness_range: float  # LU; NaN: up to 4 s, or too quiet
 
 
 def measure_sound(path: str | Path) -> SoundMeasures:
@@ -58,6 +59,8 @@ def agrees_in_tempo(measured: float, planned: float) -> bool:
 def _register(y: Samples) -> float:
     import librosa
 
+    if np.abs(y).max() < _UNHEARD:
+        return float("nan")
     lowest = librosa.midi_to_hz(_LOWEST_NOTE)
     spectrum = np.abs(librosa.cqt(y, sr=RATE, fmin=lowest, n_bins=_NOTES))
     notes = np.arange(_LOWEST_NOTE, _LOWEST_NOTE + _NOTES)
@@ -92,7 +95,7 @@ def _detachment(y: Samples, envelope: npt.NDArray[np.floating]) -> float:
     import librosa
 
     level = librosa.amplitude_to_db(librosa.feature.rms(y=y, frame_length=1024, hop_length=512)[0], ref=1.0, amin=1e-4)
-    onsets = librosa.onset.onset_detect(onset_envelope=envelope, sr=RATE)
+    onsets = [s for s in librosa.onset.onset_detect(onset_envelope=envelope, sr=RATE) if _starts_a_note(level, int(s))]
     if len(onsets) < 2:
         return 0.0
     fallen = counted = 0
@@ -102,3 +105,9 @@ def _detachment(y: Samples, envelope: npt.NDArray[np.floating]) -> float:
             fallen += int((part < np.maximum.accumulate(part) - _FALL_DB).sum())
             counted += len(part)
     return fallen / max(counted, 1)
+
+
+def _starts_a_note(level: npt.NDArray[np.floating], onset: int) -> bool:
+    """The end of a note that is cut off sounds in all bands, as an onset does; but the level falls there."""
+    before, after = level[max(0, onset - 4) : max(1, onset - 1)], level[onset + 2 : onset + 5]
+    return len(after) > 0 and bool(after.max() >= before.max() - _FALL_DB)

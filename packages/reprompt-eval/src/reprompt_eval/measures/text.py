@@ -1,12 +1,14 @@
 """Measures of prompts: how much of the words' meaning they keep, how musical their words are, how varied they are."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reprompt_core.refining.prompt_words import PromptWords
 from reprompt_core.vocabulary import STOP_WORDS
+from reprompt_core.words import fold
 
 if TYPE_CHECKING:
     from reprompt_core.encoder import TextEncoder
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFINITIONS", "TextMeasures", "distinct", "mattr", "measure_texts"]
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_APOSTROPHE = re.compile("['’]")
 _WINDOW = 50  # words of the moving average, as usual for short texts
 
 DEFINITIONS = {
@@ -51,7 +54,10 @@ DEFINITIONS = {
         "Share of the time between onsets in which the sound lies more than 10 dB under its last peak: small for "
         "legato, larger for staccato."
     ),
-    "loudness_range": "Loudness range in LU, EBU Tech 3342 (pyloudnorm).",
+    "loudness_range": (
+        "Loudness range in LU, EBU Tech 3342 (pyloudnorm). In sounds of a few seconds up to 3 LU of it come from the "
+        "silence that the last windows reach into."
+    ),
 }
 """What each measure is, and where it comes from."""
 
@@ -103,10 +109,16 @@ def distinct(texts: Sequence[str], n: int = 2) -> float:
 
 
 def _words(text: str) -> list[str]:
-    return [match[0].lower() for match in _WORD.finditer(text)]
+    # an accent that is a character of its own is part of no word
+    return [match[0].lower() for match in _WORD.finditer(unicodedata.normalize("NFC", text))]
+
+
+def _is_stop_word(word: str) -> bool:
+    """By the list, which is without accents and holds the parts of "it's"."""
+    return all(part in STOP_WORDS for part in _APOSTROPHE.split(fold(word)))
 
 
 def _music_share(prompt: str, listed: PromptWords) -> float:
-    said = [word for word in _words(prompt) if word not in STOP_WORDS]
+    said = [word for word in _words(prompt) if not _is_stop_word(word)]
     music = [word for word in said if listed.speaks_of_music(word) or listed.tells_character(word)]
     return len(music) / len(said) if said else 0.0
