@@ -34,6 +34,6 @@ async def run_worker(jobs: Jobs, makers: Sequence[Maker], *, ready: Callable[[Wo
             ready(worker)
         await asyncio.shield(running)
     finally:
-        await end(running)
+        await end(running, again_s=30)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -304,7 +304,7 @@ async def _tidy(jobs: Jobs, work: Work, status: Status | None) -> None:
 
 async def _end(making: "asyncio.Task[Made]") -> None:
     """Stops a maker. One that does not stop is left to itself: what it still says is not heard."""
-    if not await end(making, within_s=_END_S):
+    if not await end(making, within_s=_END_S, again_s=_END_S):  # once: it may have an endpoint to tell
         _log.error("%s does not stop", making.get_name())
 
 

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 _SWEEP_S = 5.0
 _FORGET_S = 60.0
 _RESTART_S = 1.0
+_ENDS_S = 15.0  # that what is being made has to tell those who know of it
 _LOOK_S = 1.0  # for tasks that were to wait, and for those whose notice came while the fetcher looked: it drops that
 
 
@@ -181,4 +182,4 @@ class _Hands:
 
     async def drop(self) -> None:
         """Stops what still runs; other workers make it."""
-        await end(*self._working)
+        await end(*self._working, again_s=_ENDS_S)
