@@ -34,8 +34,9 @@ demo: sync $(ENCODER)/encoder.json ## words to a prompt with its reasons, and a 
 demo-eval: sync $(ENCODER)/encoder.json ## a small complete experiment with previews, to a report: runs/demo/report.html
 	REPROMPT_ENCODER=$(CURDIR)/$(ENCODER) $(RUN) reprompt-eval run packages/reprompt-eval/demo/plan.toml -o runs/demo
 
+# three workers on two cores: many tests wait
 test: sync $(ENCODER)/encoder.json ## all tests
-	$(RUN) pytest -n 2 --dist loadgroup --max-worker-restart 0
+	$(RUN) pytest -n 3 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 faults: sync $(ENCODER)/encoder.json ## what workers must survive: long rounds, with figures
 	REPROMPT_FAULT_ROUNDS=20 REPROMPT_FAULT_PREVIEWS=5000 $(RUN) pytest -o faulthandler_timeout=0 -n 0 -s -q $$(find packages services -name 'test_faults*.py') services/worker/tests/test_worker_process.py

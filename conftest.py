@@ -23,7 +23,8 @@ os.environ["NUMBA_CACHE_DIR"] = str(ROOT / "build" / f"numba-{os.environ.get('PY
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one worker, where they share what was made for them."""
+    """The tests of a file run in one worker, where they share what was made for them; the longest files come early."""
+    items.sort(key=lambda item: str(item.path), reverse=True)  # services, with their waits, before the rest
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(str(item.path)))

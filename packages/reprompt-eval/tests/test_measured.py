@@ -18,6 +18,8 @@ from reprompt_eval.measuring import measure_run
 from reprompt_eval.report import write_report
 from sounds import RATE, tune, write
 
+pytestmark = pytest.mark.xdist_group("librosa")
+
 PLAN: dict[str, Any] = {"tempo_bpm": 120, "register": "mid", "articulation": "mixed", "harmony": "mixed"}
 WORDS = {"rain": "slow rain", "tea": "a cup of tea", "storm": "a storm at night"}
 

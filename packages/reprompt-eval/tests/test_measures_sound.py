@@ -19,6 +19,8 @@ from reprompt_eval.measures.sound import RATE as MEASURED_RATE
 from reprompt_eval.measures.sound import agrees_in_tempo
 from sounds import RATE, write
 
+pytestmark = pytest.mark.xdist_group("librosa")
+
 Samples = npt.NDArray[np.floating[Any]]
 BIN = MEASURED_RATE / 4096  # Hz between two lines of the spectrum that roughness looks at
 

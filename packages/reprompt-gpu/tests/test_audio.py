@@ -243,7 +243,7 @@ def test_a_folder_that_one_may_not_write_in_is_refused_before_there_is_a_sound()
             try:
                 check_path(Path(folder) / "a.wav")
             except AudioError as e:
-                print(e)
+                print(e, flush=True)
             os._exit(0)
     """
     done = subprocess.run([sys.executable, "-c", dedent(script)], capture_output=True, text=True, check=True)

@@ -26,6 +26,7 @@ _VIEWER_OPTIONS = {  # it asks nobody else for anything
     "agent": {"disabled": True},
     "mcp": {"disabled": True},
 }
+# the viewer covers the sentence once it is drawn
 _VIEWER = f"""<!doctype html>
 <html lang="en">
 <head>
@@ -34,7 +35,8 @@ _VIEWER = f"""<!doctype html>
 <title>Reprompt: the API</title>
 </head>
 <body>
-<noscript>The viewer needs JavaScript; <a href="/schema/openapi.json">the document</a> does not.</noscript>
+<p style="position: fixed; z-index: -1; margin: 2rem; font: 1rem system-ui">The viewer's script comes from
+cdn.jsdelivr.net. Without it, there is <a href="/schema/openapi.json">the document</a>.</p>
 <script id="api-reference" data-url="/schema/openapi.json"
  data-configuration="{html.escape(json.dumps(_VIEWER_OPTIONS))}"></script>
 <script src="{SCALAR}" integrity="{SCALAR_SHA}" crossorigin="anonymous"></script>
