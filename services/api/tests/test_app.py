@@ -1,6 +1,7 @@
 """create_app: what it opens, what it is given, and what a browser of another page may do with it."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 
@@ -156,3 +157,15 @@ def test_other_pages_may_not_unless_they_are_named(core):
     assert all(answer.headers["vary"] == "Origin" for answer in (preflight, refused, read, unread, limited))
     for answer in asyncio.run(main(())):
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_small_answers_are_sent_at_once():
+    from reprompt_api import ApiSettings
+    from reprompt_api.server import listen
+
+    with (
+        listen(ApiSettings(port=0)) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -1,6 +1,6 @@
 """The nouns that travel from step to step. All frozen; `Reprompt.to_dict()` is the JSON contract."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 __all__ = [
@@ -223,19 +223,34 @@ class Reprompt:
 
         Values: tastes 0..1, valence and arousal -1..1, similarities as cosines, times in milliseconds.
         """
-        d = asdict(self)
+        d = _plain(self)
         del d["emotion"]["stated"]
         for mention in d["mentions"]:
             del mention["start"], mention["end"]
         for caption in d["captions"]:
             del caption["genres"], caption["instruments"]
-        return _lists(d)
+        return d
 
 
-def _lists(value: Any) -> Any:
-    """The same value with lists for tuples and floats rounded to 4 places."""
-    if isinstance(value, dict):
-        return {k: _lists(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list | tuple):
-        return [_lists(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    return round(value, 4) if isinstance(value, float) else value
+def _plain(value: Any) -> Any:
+    """The same value with dicts for dataclasses, lists for tuples, and floats rounded to 4 places.
+
+    Four times as fast as `dataclasses.asdict`, which copies every string.
+    """
+    kind = type(value)
+    if kind is str or kind is int or value is None:
+        return value
+    if kind is float:
+        return round(value, 4)
+    if kind is tuple or kind is list:
+        return [_plain(v) for v in value]
+    if kind is dict:
+        return {k: _plain(v) for k, v in value.items()}
+    if (names := _FIELDS.get(kind)) is None:
+        if not is_dataclass(kind):
+            return round(float(value), 4) if isinstance(value, float) else value
+        names = _FIELDS[kind] = tuple(f.name for f in fields(kind))
+    return {name: _plain(getattr(value, name)) for name in names}
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {}  # of each dataclass
