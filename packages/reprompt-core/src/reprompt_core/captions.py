@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from pgvector import HalfVector
 
 from .database import Database
 from .encoder import Encoder, Vectors
@@ -62,7 +63,7 @@ async def search(
     rows = await database.fetch(
         "near_captions",
         dimensions=len(vector),
-        vector="[" + ",".join(f"{v:.5g}" for v in vector.tolist()) + "]",
+        vector=HalfVector(vector),
         text=text,
         limit=limit,
         reach=reach,
@@ -117,7 +118,7 @@ class Captions:
                 instruments=tuple(found[i].instruments),
                 license=found[i].license,
             )
-            for i in _marginal_relevance(relevance, vectors @ vectors.T, _KEPT)
+            for i in _marginal_relevance(relevance, vectors, _KEPT)
         )
 
     async def _check(self, wanted: CaptionFilter) -> None:
@@ -139,12 +140,12 @@ class Captions:
         return query / np.linalg.norm(query)
 
 
-def _marginal_relevance(relevance: Vectors, likeness: Vectors, keep: int) -> list[int]:
+def _marginal_relevance(relevance: Vectors, vectors: Vectors, keep: int) -> list[int]:
     """Rows picked one by one: relevant, and unlike those picked before (Carbonell & Goldstein 1998).
 
     Args:
         relevance: [n], 0..1.
-        likeness: [n, n] cosines.
+        vectors: [n, dimensions], unit length.
         keep: how many.
     """
     picked: list[int] = []
@@ -154,5 +155,6 @@ def _marginal_relevance(relevance: Vectors, likeness: Vectors, keep: int) -> lis
         scores = _RELEVANCE * relevance - (1 - _RELEVANCE) * nearest
         picked.append(int(np.argmax(np.where(open_, scores, -np.inf))))
         open_[picked[-1]] = False
-        nearest = np.maximum(nearest, likeness[:, picked[-1]])
+        # einsum stays on this thread, as in `senses`
+        nearest = np.maximum(nearest, np.einsum("nd,d->n", vectors, vectors[picked[-1]]))
     return picked
