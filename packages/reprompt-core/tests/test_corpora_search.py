@@ -116,6 +116,7 @@ def test_captions_are_filtered_by_corpus_licence_and_flags(url: str) -> None:
         answer = await pipeline.reprompt("theremin", captions=CaptionFilter(licenses=("CC-BY",)))
         assert {(c.corpus, c.license) for c in answer.captions} <= {("two", "CC-BY"), ("three", "CC-BY")}
         assert answer.captions
+        assert not (await pipeline.reprompt("theremin", captions=CaptionFilter(corpora=()))).captions
         for wanted, word in ((CaptionFilter(corpora=("on",)), "corpus 'on'"), (CaptionFilter(licenses=("X",)), "'X'")):
             with pytest.raises(CorpusError, match=word):
                 await pipeline.reprompt("theremin", captions=wanted)

@@ -220,6 +220,16 @@ def test_scenes_give_different_short_prompts(say: Say) -> None:
     assert max(map(clap_tokens, prompts)) <= 77
 
 
+@pytest.mark.parametrize(
+    "words", ["nightclub", "first kiss", "thunderstorm", "fog over the river", "kids running around", "in the library"]
+)
+def test_a_scene_has_one_of_the_genres_that_suit_it(say: Say, knowledge: Knowledge, words: str) -> None:
+    answer = say(words)
+    suiting = {g for m in answer.mentions for g in knowledge.named[m.kind, m.concept].genres}
+    assert suiting
+    assert answer.plan.genre in suiting
+
+
 def test_prompts_hold_music_words_only(say: Say, knowledge: Knowledge) -> None:
     """No food and no place that the person named, no "I", nothing but the vocabulary of music."""
     scenes = (DATA / "scenes.txt").read_text("utf-8").splitlines()

@@ -67,8 +67,8 @@ async def search(
         text=text,
         limit=limit,
         reach=reach,
-        corpora=wanted.corpora and list(wanted.corpora),
-        licenses=wanted.licenses and list(wanted.licenses),
+        corpora=None if wanted.corpora is None else list(wanted.corpora),
+        licenses=None if wanted.licenses is None else list(wanted.licenses),
         flagged=wanted.flagged,
     )
     return [Found(*row) for row in rows]

@@ -14,11 +14,13 @@ __all__ = ["MINOR_LIKE", "MODERATE_BPM", "GenreChoices", "target_bpm"]
 
 SLOW_BPM, MODERATE_BPM, FAST_BPM = 72, 104, 144  # design defaults for the three paces
 MINOR_LIKE = frozenset({"minor", "dorian", "phrygian"})
-# Genres named after places or foods, or heard mostly sung or only at one time of the year: only when asked for.
+# Genres named after places or foods, heard mostly sung or only at one time of the year, or for one instrument: only
+# when asked for.
 _ON_REQUEST = frozenset(
     "Delta blues|Chicago blues|Motown soul|UK garage|Hawaiian|salsa|Christmas music|K-pop|J-pop|gospel|qawwali|"
     "children's music|circus music|noise music|elevator music|sea shanty|Balkan brass|French house|Italo disco|"
-    "Britpop|Latin pop|baile funk|Mongolian folk|Turkish folk|Bollywood|enka|march|grime|drill|emo|pop".split("|")
+    "Britpop|Latin pop|baile funk|Mongolian folk|Turkish folk|Bollywood|enka|march|grime|drill|emo|pop|"
+    "solo guitar|solo violin|solo cello|solo harp|solo flute|solo saxophone".split("|")
 )
 
 
@@ -67,16 +69,18 @@ class GenreChoices:
         }
 
     def suit(
-        self, totals: Mapping[str, float], *, leads: Collection[str], avoid: Collection[str]
+        self, totals: Mapping[str, float], *, leads: Mapping[str, float], avoid: Collection[str]
     ) -> npt.NDArray[np.float64]:
-        """How much votes [genres] for genres and instruments, and families to avoid, speak for each genre."""
+        """How much votes [genres] for genres, instruments (0..1 each) and families to avoid speak for each genre."""
         scores = np.full(len(self.genres), -0.24)  # what nobody votes for stands back
         for name, weight in totals.items():
             if name in self._index:
                 scores[self._index[name]] = 1.6 * weight
         for weight, rows_of in ((0.2, self._playing), (0.15, self._leading)):
-            rows = {row for name in leads for row in rows_of.get(name, ())}
-            scores[list(rows)] += weight
+            shares: dict[int, float] = {}
+            for name, share in leads.items():
+                shares |= {row: max(share, shares.get(row, 0.0)) for row in rows_of.get(name, ())}
+            scores[list(shares)] += weight * np.array(list(shares.values()))
         for family in avoid:
             scores[self._led_by.get(family, [])] -= 0.2
         return scores

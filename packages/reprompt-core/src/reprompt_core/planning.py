@@ -34,6 +34,7 @@ _MUSICAL_MOODS = (
 )  # fmt: skip
 
 
+_BESIDE_A_SCENE = 0.4  # of the weight of captions, for the genre
 _PHRASES = {
     "tempo": "{} tempo",
     "mode": "{} key",
@@ -166,10 +167,17 @@ class Planner:
         """The stated genre, else the one that scene and captions vote for and that fits pace and feeling."""
         if stated.genres:
             return stated.genres[0]
-        totals = _totals(votes, "genre")
+        found = [v for v in votes if v.status == "caption"]
+        others = [v for v in votes if v.status != "caption"]
+        totals = _totals(others, "genre")
+        # where the scene suits some genres, what captions near the words happen to be of says less
+        share = _BESIDE_A_SCENE if totals else 1.0
+        for genre, weight in _totals(found, "genre").items():
+            totals[genre] = totals.get(genre, 0.0) + share * weight
         wanted = {p: _winner(votes, p) for p in ("articulation", "dynamics", "mode")}
         wanted |= {p: (v, 1.0) for p, v in (("mode", stated.mode), ("dynamics", stated.dynamics)) if v}
-        leads = set(_totals(votes, "lead")) | {name for name, _ in stated.instruments}
+        leads = dict.fromkeys(_totals(found, "lead"), share)
+        leads |= dict.fromkeys([*_totals(others, "lead"), *(name for name, _ in stated.instruments)], 1.0)
         scores = self._choices.fit(pace=pace, senses=senses, wanted=wanted)
         scores += self._choices.suit(totals, leads=leads, avoid=_totals(votes, "avoid"))
         scores += 0.1 * np.random.default_rng(seed).random(len(scores))
