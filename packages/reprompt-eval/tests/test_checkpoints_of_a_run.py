@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from experiments import make_audio, make_checkpoint, make_plan, run_plan
-from reprompt_eval.clap import ClapScorer
+from reprompt_eval.clap import ClapScorer, TextWarning
 from reprompt_eval.errors import CheckpointError, OptionError
+from reprompt_eval.kept import read_rows
 from reprompt_eval.plan import read_plan
 from reprompt_eval.report import write_report
 from reprompt_eval.scores import read_scores
@@ -51,7 +52,8 @@ def test_two_checkpoints_give_two_sets_of_scores_and_the_report_says_both(
     assert {row.checkpoint for row in bad} == {"music", "general"}
     assert all("cannot be read as audio" in row.reason for row in bad)
     long = [row for row in scores.left_out if row.text == "refined" and row not in bad]
-    assert all("CLAP reads 77" in row.reason for row in long)
+    assert long
+    assert all("over the 77 tokens that CLAP reads" in row.reason for row in long)
 
     # asked again, each reads what it kept of the seven files that are audio
     first, kept = (folder / "scores.parquet").read_bytes(), _stamps(folder / "embeddings")
@@ -65,6 +67,22 @@ def test_two_checkpoints_give_two_sets_of_scores_and_the_report_says_both(
         assert part in page, part
     assert "One checkpoint scored" not in page
     assert json.loads((folder / "versions.json").read_text())["audio made by"] == "folder audio"
+
+
+def test_long_texts_are_left_out_unless_the_plan_has_them_split(tmp_path: Path, two: tuple[Path, Path]) -> None:
+    audio = make_audio(tmp_path / "audio", seeds=(3,))
+    plan = make_plan(tmp_path, generator=str(audio), checkpoints=[str(two[0])], seeds=[3], split_texts=True)
+    with pytest.warns(TextWarning, match="was split into"):
+        run_plan(plan, tmp_path / "run")
+    scores = read_scores(tmp_path / "run" / "scores.parquet")
+    assert not scores.left_out
+    refined = scores.cells(arm="rules", text="refined", checkpoint="music")
+    (words,) = [r["prompts"]["rules"] for r in read_rows(tmp_path / "run" / "prompts.jsonl") if r["id"] == "ramen"]
+    with pytest.warns(TextWarning):
+        expected = ClapScorer.load(two[0]).score([words], [audio / "ramen-rules-3.wav"], split=True)
+    assert refined["ramen"]["3"] == pytest.approx(float(expected[0, 0]), abs=1e-6)
+    with pytest.raises(OptionError, match="split_texts must be true or false, not 'yes'"):
+        read_plan(make_plan(tmp_path, split_texts="yes"))
 
 
 def test_checkpoints_of_one_name_are_refused_before_the_run(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import Result
 from experiments import IDS, make_audio, make_plan, manifest_of
 from reprompt_eval.cli import app
+from reprompt_eval.plan import read_plan
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.xdist_group("experiment")
@@ -77,7 +78,7 @@ def test_doctor_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ({"primary": {"checkpoint": "x.pt"}}, 2, "primary.checkpoint is 'x.pt'; it must be one of none there"),
         ({"primary": {"model": "x"}}, 2, "primary.model is no part of a plan (arm, checkpoint)"),
         ({"primary": "rules"}, 2, "primary must be a table"),
-        ({"checkpoints": ["none.pt"]}, 1, "There is no checkpoint none.pt. `reprompt-eval doctor` says how to get"),
+        ({"checkpoints": ["none.pt"]}, 1, "/none.pt. `reprompt-eval doctor` says how to get"),
         ({"generator": "nowhere"}, 2, "generator 'nowhere' is none of auto, preview, musicgen, runpod"),
         ({"table": "id,words,prompts\na,x,y\nb,x,y\n"}, 2, "a column cannot be called 'prompts'"),
         ({"table": "id,words,_plans\na,x,y\nb,x,y\n"}, 2, "a column cannot be called '_plans'"),
@@ -130,7 +131,7 @@ def test_a_run_without_a_checkpoint_says_so_and_its_folder_is_of_its_plan_alone(
     assert done.stdout == f"{deep / 'report.html'}\n"
     assert "no CLAP checkpoint: how well the music fits the words is not measured" in done.stderr
     assert "audio  8 of 8" in done.stderr
-    assert "was not measured: no CLAP" in (deep / "report.html").read_text("utf-8")
+    assert "no CLAP checkpoint scored the audio" in (deep / "report.html").read_text("utf-8")
     before = {p: p.read_bytes() for p in deep.rglob("*") if p.is_file()}
     other = _invoke("run", make_plan(tmp_path, generator=str(audio), seeds=[3]), "-o", deep)
     assert other.exit_code == 2
@@ -179,3 +180,52 @@ def test_a_run_that_was_interrupted_goes_on_and_makes_nothing_again(tmp_path: Pa
     measures = json.loads((folder / "measures.json").read_text())
     assert measures["left_out"] == []
     assert done.stdout == f"{folder / 'report.html'}\n"
+
+
+# -- where files are looked for ----------------------------------------------------------------------------------
+
+
+def test_files_are_looked_for_from_the_plan_and_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, elsewhere, study = tmp_path / "home", tmp_path / "elsewhere", tmp_path / "study"
+    for folder in (home, elsewhere, study):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(elsewhere)
+    for path in (study / "music.pt", home / "general.pt", elsewhere / "here.pt", study / "both.pt"):
+        path.write_bytes(b"weights")
+    (elsewhere / "both.pt").write_bytes(b"other weights")
+    (elsewhere / "lost.pt").write_bytes(b"weights")
+    make_audio(study / "takes")
+    (study / "preview").mkdir()
+    read = read_plan(
+        make_plan(
+            study, checkpoints=["music.pt", "~/general.pt", "laion/clap"], tokenizer="takes", generator="takes",
+            checkpoints_if_there=["both.pt", "here.pt", "nowhere.pt"],
+        )
+    )  # fmt: skip
+    assert read.checkpoints == (
+        str(study / "music.pt"), str(home / "general.pt"), "laion/clap", str(study / "both.pt"), "here.pt",
+    )  # fmt: skip
+    assert read.absent == ("nowhere.pt",)
+    assert (read.generator, read.tokenizer) == (str(study / "takes"), str(study / "takes"))
+    assert read_plan(make_plan(study)).generator == "preview"  # a folder of that name is none
+    # what lies in the folder of the command alone is not taken unless it may be missing
+    done = _invoke("run", make_plan(study, checkpoints=["lost.pt"]), "--check")
+    assert done.exit_code == 1
+    assert f"There is no checkpoint {study / 'lost.pt'}." in done.stderr
+    done = _invoke("run", make_plan(study, checkpoints=["~nobody-of-that-name/x.pt"]), "--check")
+    assert done.exit_code == 2
+    assert "there is no such home folder" in done.stderr
+
+
+def test_a_checkpoint_that_may_be_missing_is_said_to_be(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, checkpoints_if_there=["clap-of-a-test.pt"])
+    done = _invoke("run", plan, "--check")
+    assert done.exit_code == 0
+    assert "no CLAP checkpoint (clap-of-a-test.pt: not there): how well the music fits the words" in done.stderr
+    (tmp_path / "clap-of-a-test.pt").write_bytes(b"weights")
+    done = _invoke("run", plan, "--check")
+    assert "scored by clap-of-a-test.pt" in done.stderr
+    assert "no CLAP checkpoint" not in done.stderr

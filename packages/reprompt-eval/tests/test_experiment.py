@@ -1,11 +1,13 @@
 """An experiment from its plan to its report: run, taken up again, refused."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
+from experiments import make_audio, make_plan, run_plan
 from reprompt_eval import experiment
 from reprompt_eval.errors import EvalError, OptionError, RunFolderError
 from reprompt_eval.experiment import Experiment
@@ -25,7 +27,7 @@ PROMPTS = (
 def _plan(folder: Path, **changes: Any) -> Path:
     (folder / "prompts.csv").write_text(PROMPTS)
     given: dict[str, Any] = {
-        "title": "A test", "prompts": "prompts.csv", "arms": ["raw", "rules"], "seeds": [3, 5], "seconds": 2,
+        "title": "A test", "prompts": "prompts.csv", "arms": ["raw", "rules"], "seeds": [3, 5], "seconds": 1,
         "generator": "preview", "strata": ["kind"], **changes,
     }  # fmt: skip
     path = folder / "plan.toml"
@@ -34,8 +36,6 @@ def _plan(folder: Path, **changes: Any) -> Path:
 
 
 def _run(plan: Path, folder: Path) -> list[tuple[str, int, int]]:
-    import asyncio
-
     told: list[tuple[str, int, int]] = []
     asyncio.run(Experiment(read_plan(plan), folder, progress=lambda *step: told.append(step)).run())
     return told
@@ -49,7 +49,8 @@ def test_previews_make_a_whole_run_and_only_what_is_missing_is_made_again(tmp_pa
     assert len(rows) == 12
     assert {(r["arm"], r["seed"]) for r in rows} == {("raw", 3), ("raw", 5), ("rules", 3), ("rules", 5)}
     for row in rows:
-        assert soundfile.info(folder / row["path"]).duration == pytest.approx(2, abs=0.01)
+        assert soundfile.info(folder / row["path"]).duration == pytest.approx(1, abs=0.01)
+    assert {r["made_by"] for r in rows} == {"reprompt-preview"}
     same_seed = {r["prompt_id"]: r["sha256"] for r in rows if r["arm"] == "raw" and r["seed"] == 3}
     assert all(r["sha256"] != same_seed[r["prompt_id"]] for r in rows if r["arm"] == "rules")
     measures = json.loads((folder / "measures.json").read_text())
@@ -58,7 +59,7 @@ def test_previews_make_a_whole_run_and_only_what_is_missing_is_made_again(tmp_pa
     assert kept["meaning_kept", "rules"]["mean"] < 0.9
     assert all(m["n"] in {3, 0} for m in measures["measures"])
     page = write_report(folder).read_text()
-    assert "was not measured: no CLAP checkpoint" in page
+    assert "no CLAP checkpoint scored the audio" in page
     assert "slow rain and no drums" in page
 
     lost = folder / rows[4]["path"]
@@ -72,6 +73,29 @@ def test_previews_make_a_whole_run_and_only_what_is_missing_is_made_again(tmp_pa
     assert read_run_folder(folder).scores is None
 
 
+def test_an_interrupted_run_does_not_go_on_measuring(tmp_path: Path) -> None:
+    plan, told = make_plan(tmp_path, generator=str(make_audio(tmp_path / "audio"))), list[tuple[str, int, int]]()
+
+    async def interrupted() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def progress(step: str, done: int, total: int) -> None:
+            told.append((step, done, total))
+            if step == "measures" and done == 1:
+                loop.call_soon_threadsafe(task.cancel)
+
+        await Experiment(read_plan(plan), tmp_path / "run", progress=progress).run()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())  # whose end waits for its threads
+    assert ("measures", 1, 8) in told
+    assert ("measures", 8, 8) not in told
+    assert not (tmp_path / "run" / "measures.json").exists()
+    run_plan(plan, tmp_path / "run")
+    assert (tmp_path / "run" / "measures.json").exists()
+
+
 def test_a_checkpoint_gives_all_cells_and_the_shuffled_control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     from reprompt_eval import clap
@@ -83,7 +107,7 @@ def test_a_checkpoint_gives_all_cells_and_the_shuffled_control(tmp_path: Path, m
             for path in paths:
                 yield clap.Embedding(_unit(str(path.name.split("-")[0])), 1, 2.0)
 
-        def embed_texts(self, texts: list[str]) -> Any:
+        def embed_texts(self, texts: list[str], *, split: bool) -> Any:
             return np.stack([_unit(text) for text in texts])
 
     def _unit(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,15 @@ def test_a_bad_file_fails_by_itself_with_its_reason(tmp_path: Path, encoder: Enc
         ("tea", "rules", 1): tmp_path / "none.wav",
         ("storm", "raw", 0): write(tmp_path / "nan.wav", np.full(RATE, np.nan), subtype="FLOAT"),
         ("storm", "rules", 0): write(tmp_path / "good-8.wav", np.repeat(tune(2)[:, None], 8, 1)),
+        ("storm", "rules", 1): write(tmp_path / "loud.wav", np.clip(9 * tune(2), -1, 1)),
     }
     rows = [{"id": id, "words": w, "prompts": {"raw": w, "rules": "piano"}} for id, w in WORDS.items()]
     told: list[tuple[int, int]] = []
     found = measure_run(
         rows, paths, ["raw", "rules"], encoder=encoder, knowledge=knowledge, progress=lambda *n: told.append(n)
     )
-    assert told == [(i, 9) for i in range(1, 10)]
+    assert told == [(i, 10) for i in range(1, 11)]
+    assert found["warned"] == [{"file": "loud.wav", "reason": "clipped"}]
     reasons = {item["file"]: item["reason"] for item in found["left_out"]}
     said = {
         "cut.wav": "cut off", "silent.wav": "silent", "short.wav": "at least 0.5 s", "text.wav": "cannot be read as",
@@ -204,9 +207,9 @@ def test_no_figure_is_shown_without_its_n_and_interval(tmp_path: Path) -> None:
     )
     shown, tags = _shown(str(measures_section(read_measures(path))))
     assert "meaning kept rules 0.51 (0.40 to 0.60) 20" in shown
-    assert "mattr raw 0.90, of all prompts together: no interval 20" in shown
+    assert "variety of words (MATTR) raw 0.90 (no interval: of all prompts together) 20" in shown
     assert "register: rank correlation with the planned register rules too few to say 3" in shown
-    assert "roughness rules 0.25, of one prompt: no interval 1" in shown
+    assert "roughness rules 0.25 (no interval: of one prompt) 1" in shown
     assert "meaning kept : Cosine." in shown
     assert "1 file left out a-raw-0.wav: it is <b>silent</b>" in shown
     assert tags.count("b") == 1  # of the definition: the reason is text
@@ -222,10 +225,59 @@ def test_a_run_without_scores_is_reported_and_says_what_is_missing(tmp_path: Pat
     (tmp_path / "plan.toml").write_text('title = "Rain & tea"')
     shown, tags = _shown(write_report(tmp_path).read_text("utf-8"))
     assert "was not measured: no CLAP checkpoint scored the audio" in shown
-    for part in ("Rain & tea", "lluvia <i>lenta</i> rules Slow piano", "0.51 (0.40 to 0.60)", "2 files left out"):
+    for part in (
+        "Rain & tea",
+        "lluvia <i>lenta</i> raw The words as they are.",
+        "rules Slow piano",
+        "0.51 (0.40 to 0.60)",
+        "2 files left out",
+    ):
         assert part in shown, part
     assert "None of them says how well the music fits the words" in shown
     assert "i" not in tags
+
+
+def test_without_scores_every_arm_can_be_heard_and_none_is_called_best(tmp_path: Path) -> None:
+    _kept(tmp_path / "measures.json", _row(), warned=[{"file": "p03-raw-7.wav", "reason": "clipped"}])
+    (tmp_path / "audio").mkdir()
+    prompts: list[dict[str, Any]] = []
+    manifest: list[dict[str, Any]] = []
+    for i in range(23):
+        id, words = f"p{i:02}", f"words number {i}"
+        prompts.append({"id": id, "words": words, "prompts": {"raw": words, "rules": f"Slow piano {i}"}})
+        if i == 2:
+            prompts[-1]["_unwritten"] = {"llm": "The language model wrote no prompt that can be used: it refused."}
+        for seed in (7, 9):
+            for arm in ("raw", "rules"):
+                piece = {"prompt_id": id, "arm": arm, "seed": seed}
+                if (i, arm, seed) == (0, "rules", 7) or (i, arm) == (1, "rules"):
+                    manifest.append({**piece, "error": f"out of memory {seed}"})
+                    continue
+                name = f"audio/{id}-{arm}-{seed}.wav"
+                write(tmp_path / name, tune(0.3, seed=i, rate=22_050), rate=22_050)
+                manifest.append({**piece, "path": name, "made_by": "musicgen" if i % 2 else "preview"})
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    (tmp_path / "manifest.jsonl").write_text("\n".join(map(json.dumps, manifest)))
+    vote = {"id": "v", "words": "w", "order": "ab", "choice": "b", "preferred": "rewritten"}
+    (tmp_path / "votes.jsonl").write_text(json.dumps(vote))
+    page = write_report(tmp_path).read_text("utf-8")
+    shown, tags = _shown(page)
+    assert "What listeners preferred" in shown  # people can judge what no model did
+    assert tags.count("audio") == 2 * 20 - 1  # of the first 20 prompts, but for the one that has none
+    assert page.count("data:audio/mpeg;base64,") == 39
+    assert len(page) < 400_000
+    assert "No audio: none was made: out of memory 7." in shown  # of prompt 1, which has no take of rules
+    (first,) = re.findall(r"<article.*?p00.*?</article>", page, re.S)
+    assert first.count("Seed 9.") == 2  # of the seed that both arms have
+    assert "rules Slow piano 22" in shown  # those without a card, in a table
+    assert "The first 20 of 23 prompts, in the order of the plan" in shown
+    assert "llm The language model wrote no prompt that can be used: it refused." in shown
+    assert "The language model wrote 22 of the 23 prompts of llm." in shown
+    assert "The audio was made by several models: preview (47), musicgen (42)." in shown
+    assert "1 piece of audio is clipped, and used." in shown
+    assert "1 file with a warning p03-raw-7.wav: clipped" in shown
+    for word in ("Worst", "best prompts", "Gained", "Lost most"):
+        assert word not in shown
 
 
 def test_measures_stand_beside_scores(tmp_path: Path) -> None:

@@ -245,8 +245,10 @@ def test_audio_that_cannot_be_played_says_why(tmp_path: Path) -> None:
         assert bool(clips[name].uri) == (name in {"long.wav", "eight.wav"}), name
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(clips["long.wav"].uri.partition(",")[2])))
     assert len(samples) / rate == pytest.approx(60, abs=0.2)
-    failed = embed([Audio("", "p", "raw", "0", "", "out of memory")], folder)[""]
-    assert failed.note == "none was made: out of memory"
+    failed = embed([Audio("", "p", arm, "0", "", f"no {arm}") for arm in ("raw", "rules")], folder)
+    assert {key: clip.note for key, clip in failed.items()} == {
+        "p-raw-0": "none was made: no raw", "p-rules-0": "none was made: no rules",
+    }  # fmt: skip
 
 
 def test_audio_is_kept_under_its_budget(run: Path) -> None:

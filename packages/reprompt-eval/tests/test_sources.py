@@ -26,6 +26,7 @@ from reprompt_eval import sources
 from reprompt_eval.errors import AudioFileError, RunFolderError
 from reprompt_eval.plan import ARMS
 from reprompt_eval.run_folder import Prompt
+from reprompt_eval.sources import Take
 from sounds import tune, write
 
 pytestmark = pytest.mark.xdist_group("experiment")
@@ -33,8 +34,8 @@ RAMEN = Prompt("ramen", "a bowl of spicy ramen", {}, {})
 KEY = "key-of-the-evaluation-5f1c7a"
 
 
-def _take(generator: str, *, arm: str = "rules", run: str = "run", pipeline: Any = None) -> tuple[bytes, str]:
-    async def take() -> tuple[bytes, str]:
+def _take(generator: str, *, arm: str = "rules", run: str = "run", pipeline: Any = None) -> Take:
+    async def take() -> Take:
         async with sources.source_of(generator, pipeline=pipeline, run=run) as source:
             return await source.audio(RAMEN, "Fast brass, spicy and bright", ARMS[arm], 3, 1)
 
@@ -105,18 +106,19 @@ def test_what_failed_in_an_earlier_run_is_made_and_what_was_made_is_found(enviro
 
     async def play() -> tuple[str, list[bytes], int]:
         async with Pipeline() as pipeline, Jobs(pipeline=pipeline) as jobs:
-            queue = sources._Queue(jobs, "preview", run)
-            request = sources._request(RAMEN, "Fast brass, spicy", ARMS["rules"], 3, 1, "preview")
-            first = await queue._submit(request, sources._key(run, RAMEN, ARMS["rules"], 3, 0))
+            queue, text = sources._Queue(jobs, "preview", run), "Fast brass, spicy"
+            request = sources._request(RAMEN, text, ARMS["rules"], 3, 1, "preview")
+            first = await queue._submit(request, sources._key(run, RAMEN, text, ARMS["rules"], 3, 0))
             ended = await jobs.cancel(first.id, tenant=sources._TENANT)
             async with sources.source_of("preview", pipeline=pipeline, run=run) as source:
-                made = [(await source.audio(RAMEN, "Fast brass, spicy", ARMS["rules"], 3, 1))[0] for _ in range(2)]
-            again = await queue._submit(request, sources._key(run, RAMEN, ARMS["rules"], 3, 1))
-            return ended.status, made, again.attempts
+                made = [(await source.audio(RAMEN, text, ARMS["rules"], 3, 1)).content for _ in range(2)]
+                other = await source.audio(RAMEN, "Slow strings", ARMS["rules"], 3, 1)  # a run done again, rewritten
+            again = await queue._submit(request, sources._key(run, RAMEN, text, ARMS["rules"], 3, 1))
+            return ended.status, [*made, other.content], again.attempts
 
     status, made, attempts = asyncio.run(play())
     assert status == "cancelled"
-    assert made[0] == made[1]
+    assert made[0] == made[1] != made[2]
     assert attempts == 1  # the second time it was found
 
 
@@ -272,7 +274,7 @@ def test_a_busy_api_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPa
     waits = [(status, headers, b"{}") for status, headers in zip((503, 429, 503), busy, strict=True)]
     sound = (200, {"Content-Type": "audio/wav"}, b"RIFF")
     with _Answers(*waits, _json(202, status="queued"), _done(), sound) as server:
-        assert _take(server.url) == (b"RIFF", ".wav")
+        assert _take(server.url) == (b"RIFF", ".wav", "preview")
     assert [s["path"] for s in server.seen] == ["/v1/generations"] * 4 + ["/v1/generations/g1", "/a.wav"]
     assert len({s.get("idempotency-key") for s in server.seen[:4]}) == 1
     monkeypatch.setattr(sources, "_PATIENCE_S", 0.1)
@@ -284,7 +286,7 @@ def test_a_busy_api_is_asked_again_but_not_for_ever(monkeypatch: pytest.MonkeyPa
 def test_a_generation_that_failed_before_is_asked_for_under_another_key() -> None:
     failed = _json(status="failed", error={"code": "crashed", "message": "its worker died"})
     with _Answers(failed, failed, _done(), (200, {}, b"RIFF")) as server:
-        assert _take(server.url) == (b"RIFF", ".wav")
+        assert _take(server.url) == (b"RIFF", ".wav", "preview")
     keys = [s.get("idempotency-key") for s in server.seen[:3]]
     assert None not in keys
     assert len(set(keys)) == 3

@@ -1,5 +1,6 @@
 """The answer in one sentence, with its uncertainty; and what must be said beside it."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,20 +111,19 @@ def _power(p: Paired) -> list[str]:
 def _left_out(analysis: Analysis) -> list[str]:
     said: list[str] = []
     if analysis.left_out:
-        reasons: dict[str, int] = {}
-        for row in analysis.left_out:
-            reasons[row.reason] = reasons.get(row.reason, 0) + 1
-        listed = "; ".join(f"{reason} ({n})" for reason, n in sorted(reasons.items(), key=lambda r: -r[1])[:5])
+        reasons = Counter(row.reason for row in analysis.left_out)
+        listed = "; ".join(f"{reason.rstrip('.')} ({n})" for reason, n in reasons.most_common(5))
         more = f"; and {len(reasons) - 5} other reasons" if len(reasons) > 5 else ""
         said.append(f"{count(len(analysis.left_out), 'row')} left out of the table: {listed}{more}.")
-    unpaired = analysis.primary.unpaired
-    if unpaired:
-        reasons = {}
-        for u in unpaired:
-            reasons[u.reason] = reasons.get(u.reason, 0) + 1
-        listed = "; ".join(f"{reason} ({n})" for reason, n in reasons.items())
-        said.append(
-            f"{count(len(unpaired), 'prompt')} not in the comparison of {BASELINE!r} and {analysis.primary.arm!r}: "
-            f"{listed}."
-        )
+    first = analysis.primary.checkpoint
+    for c in (c for c in analysis.comparisons if c.checkpoint == first):
+        reasons = Counter(u.reason for u in c.unpaired)
+        if reasons:
+            listed = "; ".join(f"{reason} ({n})" for reason, n in reasons.items())
+            said.append(
+                f"{count(len(c.unpaired), 'prompt')} not in the comparison of {BASELINE!r} and {c.arm!r}: {listed}."
+            )
+    compared = {BASELINE, *(c.arm for c in analysis.comparisons)}
+    for arm in dict.fromkeys(row.arm for row in analysis.left_out if row.arm not in compared):
+        said.append(f"{arm!r} has no score at all, and is in no comparison.")
     return said

@@ -33,7 +33,7 @@ class Clip:
 
 
 def embed(wanted: Iterable[Audio], folder: Path, *, budget: int = BUDGET) -> dict[str, Clip]:
-    """Path -> clip, in the order given until the budget is used up.
+    """Key of the audio -> clip, in the order given until the budget is used up.
 
     Small Ogg and MP3 files are taken as they are; others become MP3, of their first minute. A file is not taken when
     it lies outside the folder, is not there, or is another than the manifest says (SHA-256): its clip says so.
@@ -41,19 +41,19 @@ def embed(wanted: Iterable[Audio], folder: Path, *, budget: int = BUDGET) -> dic
     clips: dict[str, Clip] = {}
     left = budget
     for audio in wanted:
-        if audio.path in clips:
+        if audio.key in clips:
             continue
         try:
             kind, content, note = _playable(audio, folder)
         except _Unplayable as e:
-            clips[audio.path] = Clip("", str(e))
+            clips[audio.key] = Clip("", str(e))
             continue
         uri = f"data:{kind};base64,{base64.b64encode(content).decode()}"
         if len(uri) > left:
-            clips[audio.path] = Clip("", f"left out: the audio of a page is kept under {budget // 1_000_000} MB")
+            clips[audio.key] = Clip("", f"left out: the audio of a page is kept under {budget // 1_000_000} MB")
             continue
         left -= len(uri)
-        clips[audio.path] = Clip(uri, note)
+        clips[audio.key] = Clip(uri, note)
     return clips
 
 

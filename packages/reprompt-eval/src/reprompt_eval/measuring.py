@@ -46,8 +46,9 @@ def measure_run(
     """
     rows: list[dict[str, Any]] = []
     for arm in arms:
-        texts = [row["prompts"][arm] for row in prompts]
-        found = measure_texts([row["words"] for row in prompts], texts, encoder=encoder, knowledge=knowledge)
+        there = [row for row in prompts if arm in row["prompts"]]  # a model may have written none
+        texts = [row["prompts"][arm] for row in there]
+        found = measure_texts([row["words"] for row in there], texts, encoder=encoder, knowledge=knowledge)
         rows.append(_mean("meaning_kept", arm, [m.meaning_kept for m in found]))
         rows.append(_mean("music_share", arm, [m.music_share for m in found]))
         for name, value in (("mattr", mattr(texts)), ("distinct_2", distinct(texts))):
@@ -56,16 +57,18 @@ def measure_run(
             )
     sounds: dict[tuple[str, str, int], SoundMeasures] = {}
     failed: list[dict[str, str]] = []
+    warned: list[dict[str, str]] = []
     for number, (key, path) in enumerate(sorted(audio.items())):
         try:
-            sounds[key] = measure_sound(path)
+            sounds[key] = sound = measure_sound(path)
+            warned += [{"file": path.name, "reason": told} for told in sound.warnings]
         except AudioFileError as e:
             failed.append({"file": path.name, "reason": str(e)})
         progress(number + 1, len(audio))
     plans = {(row["id"], arm): row.get("_plans", {}).get(arm) for row in prompts for arm in arms}
     for arm in arms:
         rows += _of_sounds(arm, {k: s for k, s in sounds.items() if k[1] == arm}, plans)
-    return {"measures": rows, "definitions": DEFINITIONS, "left_out": failed}
+    return {"measures": rows, "definitions": DEFINITIONS, "left_out": failed, "warned": warned}
 
 
 def _of_sounds(

@@ -1,20 +1,65 @@
 """The parts of a report beside the figures: what people preferred, what nobody measured, how it was done."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from .clips import Clip
 from .figures import count, level, mean, percent, percents
 from .markup import Markup, el, join, typeset
-from .run_folder import RunFolder
+from .run_folder import Prompt, RunFolder
 from .scores import BASELINE
 from .sections import by
 from .statistics import Analysis
 from .votes import Preference, analyse_votes, order_sentence
 
-__all__ = ["methods_section", "unmeasured_section", "votes_section"]
+__all__ = [
+    "makers_lines",
+    "methods_section",
+    "unmeasured_section",
+    "unscored_methods_section",
+    "unwritten_lines",
+    "votes_section",
+    "warned_lines",
+]
 
+_NAMED = 10  # prompts in a sentence
 _LISTED = 50  # rows left out, prompts with votes
+
+
+def unwritten_lines(prompts: Mapping[str, Prompt]) -> list[str]:
+    """A sentence for each arm of which a language model did not write every prompt."""
+    lines: list[str] = []
+    for arm in dict.fromkeys(arm for p in prompts.values() for arm in p.unwritten):
+        lost = [p.id for p in prompts.values() if arm in p.unwritten]
+        listed = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+        there = len(prompts) - len(lost)
+        then = (
+            f"what is said of {arm} is said of the prompts that the model could write"
+            if there
+            else f"nothing can be said of {arm}"
+        )
+        lines.append(
+            f"The language model wrote {there} of the {count(len(prompts), 'prompt')} of {arm}. For {len(lost)} "
+            f"({listed}) its answer could not be used. What the rules would have answered in its place is not "
+            f"the model's, and is left out: {then}."
+        )
+    return lines
+
+
+def makers_lines(run: RunFolder) -> list[str]:
+    """A sentence where the audio was made by more than one model."""
+    made = Counter(audio.made_by for audio in run.audio.values() if audio.path and audio.made_by)
+    if len(made) < 2:
+        return []
+    listed = ", ".join(f"{name} ({n})" for name, n in made.most_common())
+    return [f"The audio was made by several models: {listed}. A difference between two pieces may be theirs."]
+
+
+def warned_lines(run: RunFolder) -> list[str]:
+    """A sentence where files are of use, but not as they should be."""
+    told = Counter(str(item.get("reason")) for item in (run.measures or {}).get("warned", []))
+    return [f"{count(n, 'piece')} of audio {'is' if n == 1 else 'are'} {what}, and used." for what, n in told.items()]
 
 
 def votes_section(run: RunFolder) -> Markup | None:
@@ -48,7 +93,7 @@ def _preferred(name: str, p: Preference) -> Markup:
 def unmeasured_section(run: RunFolder, analysis: Analysis, clips: Mapping[str, Clip]) -> Markup:
     """What the reader may miss, and the rows left out with their reasons."""
     c = analysis.primary
-    said: list[str] = []
+    said = [*makers_lines(run), *warned_lines(run)]
     empty = [f"{cell.text} text on the audio of {cell.audio}" for cell in analysis.cells[c.arm, c.checkpoint]
              if cell.mean is None]  # fmt: skip
     if empty:
@@ -103,11 +148,17 @@ def methods_section(run: RunFolder, analysis: Analysis) -> Markup:
         "adjusted t-test is under .05.",
         "Equivalence: two one-sided t-tests. Mixed model: REML, the arm fixed, the prompt random, over all seeds.",
     )
-    plan = el("details", el("summary", "The plan"), el("pre", run.plan.text)) if run.plan.text else None
+    return join(el("h2", "Methods"), el("ul", (el("li", point) for point in points)), _versions(run, versions))
+
+
+def unscored_methods_section(run: RunFolder) -> Markup:
+    """With which versions a run was made that nothing scored, and its plan."""
+    return join(el("h2", "Methods"), _versions(run, {"reprompt-eval": version("reprompt-eval"), **run.versions}))
+
+
+def _versions(run: RunFolder, versions: Mapping[str, str]) -> Markup:
     rows = [el("tr", el("th", name, scope="row"), el("td", told)) for name, told in versions.items()]
     return join(
-        el("h2", "Methods"),
-        el("ul", (el("li", point) for point in points)),
         el("table", el("caption", "Versions"), el("tbody", rows), class_="facts"),
-        plan,
+        el("details", el("summary", "The plan"), el("pre", run.plan.text)) if run.plan.text else None,
     )

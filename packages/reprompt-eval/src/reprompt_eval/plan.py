@@ -6,16 +6,21 @@ arms = ["raw", "rules"]             # raw rules append llm llm-without-captions
 seeds = 4                           # or a list
 seconds = 10
 generator = "preview"               # preview musicgen runpod auto, the https:// of an API, or a folder of audio
-checkpoints = ["music.pt"]          # of CLAP; none: only what needs none is measured
+checkpoints = ["music.pt"]          # of CLAP: files, folders, or ids of the hub
+checkpoints_if_there = ["more.pt"]  # the same, where they lie beside the plan or in the folder of the command
 bound = 0.02                        # differences under it count as none; set before the run
 sd = 0.096                          # expected of the paired differences, to say what can be found
 strata = ["taste"]
+split_texts = false                 # texts over the 77 tokens that CLAP reads: in parts, averaged; else left out
 [primary]
 arm = "rules"
+
+Files and folders are looked for from the folder of the plan; ~ is the home folder. Without a checkpoint only what needs
+none is measured.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -25,14 +30,17 @@ from .run_folder import Prompt
 from .scores import BASELINE
 from .tables import rows_of
 
-__all__ = ["ARMS", "Arm", "ExperimentPlan", "read_plan"]
+__all__ = ["ARMS", "PLACES", "Arm", "ExperimentPlan", "model_arms", "read_plan"]
 
 _PUBLISHED_SD = 0.096  # of the original study (facts in docs/evaluation.md)
 _FIELDS = {
     "title", "prompts", "arms", "seeds", "seconds", "generator", "checkpoints", "bound", "sd", "strata", "primary",
-    "tokenizer",
+    "tokenizer", "checkpoints_if_there", "split_texts",
 }  # fmt: skip
 _LONGEST_ID = 150
+PLACES = ("auto", "preview", "musicgen", "runpod")
+"""Generators of the project's own."""
+
 ArmName = Literal["raw", "rules", "append", "llm", "llm-without-captions"]
 
 
@@ -55,6 +63,11 @@ ARMS: Mapping[str, Arm] = {
 }
 
 
+def model_arms(arms: Iterable[Arm]) -> list[str]:
+    """Those that a language model writes."""
+    return [arm.name for arm in arms if arm.refiner == "llm"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExperimentPlan:
     """A plan that was checked."""
@@ -68,10 +81,18 @@ class ExperimentPlan:
     seconds: float
     generator: str
     checkpoints: tuple[str, ...]
+    absent: tuple[str, ...]  # of checkpoints_if_there
     tokenizer: str
     bound: float | None
     sd: float
     strata: tuple[str, ...]
+    split_texts: bool
+    primary: Mapping[str, str]
+
+    @property
+    def primary_arm(self) -> str:
+        """The arm that the answer is about: the one named, else the first beside the baseline."""
+        return self.primary.get("arm") or next(arm.name for arm in self.arms if arm.name != BASELINE)
 
 
 def read_plan(path: str | Path) -> ExperimentPlan:
@@ -101,7 +122,10 @@ def read_plan(path: str | Path) -> ExperimentPlan:
         raise OptionError(f"{path.name}: seconds must be from 1 to 300, not {seconds:g}.")
     if bound is not None:
         bound = _number(given, "bound", 0.0)
-    prompts, checkpoints, strata = _prompts(path, given), _names(given, "checkpoints", ()), _names(given, "strata", ())
+    prompts, strata = _prompts(path, given), _names(given, "strata", ())
+    perhaps = {name: _perhaps(path, name) for name in _names(given, "checkpoints_if_there", ())}
+    named = [_beside(path, name) for name in _names(given, "checkpoints", ())]
+    checkpoints = (*named, *(found for found in perhaps.values() if found))
     scored = [Path(c).name for c in checkpoints]
     if twice := [name for name in scored if scored.count(name) > 1]:
         raise OptionError(f"{path.name}: two checkpoints are called {twice[0]}: their scores could not be told apart.")
@@ -119,12 +143,15 @@ def read_plan(path: str | Path) -> ExperimentPlan:
         arms=tuple(ARMS[a] for a in arms),
         seeds=_seeds(given),
         seconds=seconds,
-        generator=str(given.get("generator", "preview")),
+        generator=_beside(path, str(given.get("generator", "preview"))),
         checkpoints=checkpoints,
-        tokenizer=str(given.get("tokenizer", "roberta-base")),
+        absent=tuple(name for name, found in perhaps.items() if not found),
+        tokenizer=_beside(path, str(given.get("tokenizer", "roberta-base"))),
         bound=bound,
         sd=sd,
         strata=strata,
+        split_texts=_switch(given, "split_texts"),
+        primary=given.get("primary", {}),
     )
 
 
@@ -141,11 +168,33 @@ def _check_primary(path: Path, given: Any, **known: list[str]) -> None:
             )
 
 
+def _from(path: Path, name: str) -> Path:
+    """A file or folder that a plan names."""
+    try:
+        return path.parent / Path(name).expanduser()
+    except RuntimeError as e:
+        raise OptionError(f"{path.name}: {name}: there is no such home folder.") from e
+
+
+def _beside(path: Path, name: str) -> str:
+    """The same, where it is one: the name of a generator, an address or an id of the hub stays as it is."""
+    if "://" in name:
+        return name
+    found = _from(path, name)
+    is_path = found.suffix in {".pt", ".pth"} or name.startswith((".", "/", "~"))
+    return str(found) if is_path or (found.exists() and name not in PLACES) else name
+
+
+def _perhaps(path: Path, name: str) -> str | None:
+    there = (p for p in (_from(path, name), Path(name)) if p.exists())
+    return next(map(str, there), None)
+
+
 def _prompts(path: Path, given: Mapping[str, Any]) -> tuple[Prompt, ...]:
     named = given.get("prompts")
     if not isinstance(named, str):
         raise OptionError(f"{path.name}: prompts must name a CSV file with the columns id and words.")
-    columns, rows = rows_of(path.parent / named, RunFolderError)
+    columns, rows = rows_of(_from(path, named), RunFolderError)
     if missing := [c for c in ("id", "words") if c not in columns]:
         raise RunFolderError(f"{named} has no column {' and '.join(missing)} (it has {', '.join(columns)}).")
     if bad := [c for c in columns if c == "prompts" or c.startswith("_")]:
@@ -176,6 +225,13 @@ def _number(given: Mapping[str, Any], field: str, default: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
         raise OptionError(f"{field} must be a number above 0, not {value!r}.")
     return float(value)
+
+
+def _switch(given: Mapping[str, Any], field: str) -> bool:
+    value = given.get(field, False)
+    if not isinstance(value, bool):
+        raise OptionError(f"{field} must be true or false, not {value!r}.")
+    return value
 
 
 def _seeds(given: Mapping[str, Any]) -> tuple[int, ...]:

@@ -13,12 +13,20 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from .cards import prompts_section
+from .cards import prompts_section, unscored_prompts_section
 from .clips import BUDGET
 from .errors import RunFolderError
 from .markup import Markup, join
 from .measured import measures_section, unscored_body
-from .notes import methods_section, unmeasured_section, votes_section
+from .notes import (
+    makers_lines,
+    methods_section,
+    unmeasured_section,
+    unscored_methods_section,
+    unwritten_lines,
+    votes_section,
+    warned_lines,
+)
 from .paired import Sampling
 from .run_folder import RunFolder, read_run_folder
 from .sections import answer_section, arms_section, cells_section, checks_section, pairs_section, strata_section
@@ -63,7 +71,9 @@ def render(run: RunFolder, *, two_things: bool = False, sampling: Sampling | Non
     """The page."""
     title = run.plan.title or run.folder.resolve().name
     if run.scores is None:
-        return _page(title, unscored_body(title, run.measures or {}, run.prompts))
+        said = [*unwritten_lines(run.prompts), *makers_lines(run), *warned_lines(run)]
+        parts = (votes_section(run), unscored_prompts_section(run, budget), unscored_methods_section(run))
+        return _page(title, unscored_body(title, run.measures or {}, said, *parts))
     analysis = analyse(
         run.scores,
         bound=run.plan.bound,
@@ -75,7 +85,7 @@ def render(run: RunFolder, *, two_things: bool = False, sampling: Sampling | Non
     )
     prompts, clips = prompts_section(run, analysis, budget)
     body = join(
-        answer_section(analysis, title),
+        answer_section(analysis, title, unwritten_lines(run.prompts)),
         cells_section(analysis),
         pairs_section(analysis),
         arms_section(analysis),

@@ -3,9 +3,9 @@
 | file | what it holds |
 |---|---|
 | `scores.parquet` or `scores.csv` | the scores (`scores.py` says how); the only one that must be there |
-| `prompts.jsonl` | an object for each prompt: `id`, `words`, `prompts` (an object: arm -> the prompt it wrote), and anything that may be a stratum, as text (`taste`, `kind`, ...) |
+| `prompts.jsonl` | an object for each prompt: `id`, `words`, `prompts` (an object: arm -> the prompt it wrote), `_unwritten` (an object: arm -> why a language model wrote none), and anything that may be a stratum, as text (`taste`, `kind`, ...) |
 | `prompts.csv` | the same in columns: `id`, `words`, `prompt_ARM` for each arm, strata |
-| `manifest.jsonl` | an object for each audio: `path` (within the folder), `prompt_id`, `arm`, `seed`, `sha256` of the file; `error` instead where there is none |
+| `manifest.jsonl` | an object for each audio: `path` (within the folder), `prompt_id`, `arm`, `seed`, `sha256` of the file, `made_by`; `error` instead where there is none |
 | `plan.toml` | `title`, `bound` (of equivalence), `strata` (a list of columns), `[primary]` with `arm` and `checkpoint`; anything else is the experiment's own |
 | `versions.json` | an object: name -> version, of everything that had a hand in it |
 | `measures.json` | measures that need no checkpoint (`measured.py`); without scores it must be there |
@@ -16,18 +16,21 @@ import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 from .errors import RunFolderError
 from .jsonl import encodable, json_object, raw_lines
 from .measured import read_measures
-from .scores import Scores, read_scores
+from .scores import BASELINE, Scores, read_scores
 from .tables import rows_of
 from .votes import Votes, read_votes
 
-__all__ = ["Audio", "Plan", "Prompt", "RunFolder", "read_run_folder"]
+__all__ = ["UNWRITTEN", "Audio", "Plan", "Prompt", "RunFolder", "read_run_folder"]
+
+UNWRITTEN = "_unwritten"
+"""In prompts.jsonl: the arms of which a language model wrote no prompt that can be used, and why."""
 
 _LARGEST = 1 << 20  # bytes of plan and versions
 
@@ -40,6 +43,7 @@ class Prompt:
     words: str
     prompts: Mapping[str, str]  # arm -> prompt
     columns: Mapping[str, str]
+    unwritten: Mapping[str, str] = field(default_factory=dict[str, str])  # arm -> why a model wrote none
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,12 @@ class Audio:
     seed: str
     sha256: str
     error: str  # why there is none
+    made_by: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its path; of one that was not made, what it would have been."""
+        return self.path or f"{self.prompt_id}-{self.arm}-{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +149,11 @@ def _json_prompts(path: Path) -> list[tuple[str, Prompt]]:
             k: _text(v) for k, v in given.items() if k not in {"id", "words", "prompts"} and not k.startswith("_")
         }
         written = {str(arm): _text(p) for arm, p in cast("dict[str, Any]", prompts).items()}
-        made.append((where, Prompt(_text(given.get("id")), _text(given.get("words")), written, columns)))
+        unwritten = given.get(UNWRITTEN) or {}
+        if not isinstance(unwritten, dict):
+            raise RunFolderError(f"{where}: {UNWRITTEN} must be an object of arms and reasons.")
+        why = {str(arm): _text(reason) for arm, reason in cast("dict[str, Any]", unwritten).items()}
+        made.append((where, Prompt(_text(given.get("id")), _text(given.get("words")), written, columns, why)))
     return made
 
 
@@ -159,7 +173,8 @@ def _csv_prompts(path: Path) -> list[tuple[str, Prompt]]:
 def _manifest(path: Path) -> dict[tuple[str, str, str], Audio]:
     made: dict[tuple[str, str, str], Audio] = {}
     for where, given in _objects(path) if path.is_file() else []:
-        audio = Audio(*(_text(given.get(k)) for k in ("path", "prompt_id", "arm", "seed", "sha256", "error")))
+        fields = ("path", "prompt_id", "arm", "seed", "sha256", "error", "made_by")
+        audio = Audio(*(_text(given.get(k)) for k in fields))
         missing = [k for k in ("prompt_id", "arm") if not getattr(audio, k)]
         if missing or not (audio.path or audio.error):
             raise RunFolderError(f"{where}: {(missing or ['path'])[0]} is missing.")
@@ -197,11 +212,14 @@ def _plan(path: Path) -> Plan:
     if not isinstance(primary, dict):
         raise RunFolderError(f"{path.name}: primary must be a table with arm and checkpoint.")
     named = {k: _text(v) for k, v in cast("dict[str, Any]", primary).items()}
+    arms = given.get("arms")
+    if "arm" not in named and isinstance(arms, list):  # also where the first of them has no score at all
+        named |= {"arm": next((_text(a) for a in cast("list[Any]", arms) if a != BASELINE), "")}
     return Plan(
         title=_text(given.get("title")),
         bound=None if bound is None else float(bound),
         strata=tuple(cast("list[str]", strata)),
-        arm=named.get("arm"),
+        arm=named.get("arm") or None,
         checkpoint=named.get("checkpoint"),
         text=text,
     )

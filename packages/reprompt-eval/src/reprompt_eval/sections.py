@@ -1,8 +1,9 @@
 """The parts of a report that show figures: the answer, the four cells, the pairs, arms and strata, the checks."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-from .answer import Verdict, answer
+from .answer import Answer, Verdict, answer, verdict
 from .figures import between, count, level, number, p_value, signed, whole
 from .lines import lines_of
 from .markup import Markup, el, join, typeset
@@ -29,6 +30,7 @@ _CHIPS: dict[Verdict, str] = {
     "too few": "Too few prompts",
 }
 _MOST_LISTED = 1000
+_MOST_SENTENCES = 4
 
 
 def by(checkpoint: str) -> str:
@@ -52,7 +54,7 @@ def axis_of(comparisons: Sequence[Comparison], bound: float | None) -> Axis:
     return Axis.around(values)
 
 
-def answer_section(analysis: Analysis, title: str) -> Markup:
+def answer_section(analysis: Analysis, title: str, also: Sequence[str] = ()) -> Markup:
     """The answer in one sentence, its interval as a picture, and what must be said beside it."""
     found, primary = answer(analysis), analysis.primary
     axis = axis_of([primary], analysis.bound)
@@ -71,8 +73,17 @@ def answer_section(analysis: Analysis, title: str) -> Markup:
                f"of {primary.arm} instead of {BASELINE}{by(primary.checkpoint)}: "
                f"{_typeset_whole(p)}.{bound}"),
         ),
-        el("ul", (el("li", typeset(line)) for line in (*found.others, *found.further))),
+        el("ul", (el("li", typeset(line)) for line in (*also, *_others(analysis, found), *found.further))),
     )  # fmt: skip
+
+
+def _others(analysis: Analysis, found: Answer) -> Sequence[str]:
+    """The other comparisons: a sentence each while they are few, else how many found what."""
+    if len(found.others) <= _MOST_SENTENCES:
+        return found.others
+    of: Counter[Verdict] = Counter(verdict(c) for c in analysis.comparisons[1:])
+    told = ", ".join(f"{_CHIPS[v].lower()} ({n})" for v, n in of.most_common())
+    return [f"The other {len(found.others)} comparisons, of arms and checkpoints, stand below: {told}."]
 
 
 def cells_section(analysis: Analysis) -> Markup:

@@ -11,7 +11,7 @@ __all__ = ["report"]
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run, with its scores (docs/evaluation.md).")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run (see the README of reprompt-eval).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; default: report.html in the folder.")
     ] = None,

@@ -18,7 +18,7 @@ _INTERRUPTED = 130  # as shells tell of Ctrl-C
 
 
 def run(
-    plan: Annotated[Path, typer.Argument(help="The plan, TOML (docs/evaluation.md).")],
+    plan: Annotated[Path, typer.Argument(help="The plan, TOML (see the README of reprompt-eval).")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; default: runs/NAME-OF-THE-PLAN.")
     ] = None,
@@ -36,6 +36,7 @@ def run(
         read = read_plan(plan)
         _say(read)
         _look_for(read.checkpoints)
+        _say_model(read, must=check)
         if check:
             return
         folder = output or Path("runs") / plan.stem
@@ -44,8 +45,13 @@ def run(
         except KeyboardInterrupt as e:
             err.print(safe(f"interrupted: what is made is kept in {folder}; the same command goes on with it"))
             raise typer.Exit(_INTERRUPTED) from e
+        from ..notes import makers_lines, unwritten_lines, warned_lines
         from ..report import write_report
+        from ..run_folder import read_run_folder
 
+        made = read_run_folder(folder)
+        for line in (*unwritten_lines(made.prompts), *makers_lines(made), *warned_lines(made)):
+            err.print(safe(line), style="yellow", soft_wrap=True)
         typer.echo(safe(str(write_report(folder))))
 
 
@@ -60,18 +66,46 @@ def _look_for(checkpoints: "Sequence[str]") -> None:
 
 def _say(plan: "ExperimentPlan") -> None:
     """What will be done, and what difference it can find."""
+    from ..figures import count
     from ..paired import detectable_difference
 
     n, seeds, arms = len(plan.prompts), len(plan.seeds), [arm.name for arm in plan.arms]
-    what = f"{n} prompts x {len(arms)} arms ({', '.join(arms)}) x {seeds} seeds of {plan.seconds:g} s"
+    what = f"{n} prompts x {len(arms)} arms ({', '.join(arms)}) x {count(seeds, 'seed')} of {plan.seconds:g} s"
     err.print(safe(f"{plan.title}: {what}, made by {plan.generator}"))
     found = detectable_difference(n, plan.sd, seeds=seeds)
     err.print(
         f"with 80 % power it finds a difference of {found.difference:.3f}, at best (if all spread is that of seeds) "
         f"{found.at_best:.3f}; expected standard deviation {plan.sd:g}"
     )
-    if not plan.checkpoints:
-        err.print("no CLAP checkpoint: how well the music fits the words is not measured (reprompt-eval doctor)")
+    if plan.checkpoints:
+        err.print(safe(f"scored by {', '.join(Path(c).name for c in plan.checkpoints)}"))
+    else:
+        absent = f" ({', '.join(plan.absent)}: not there)" if plan.absent else ""
+        said = f"no CLAP checkpoint{absent}: how well the music fits the words is not measured (reprompt-eval doctor)"
+        err.print(safe(said))
+
+
+def _say_model(plan: "ExperimentPlan", *, must: bool) -> None:
+    """Who writes the arms of a language model."""
+    from ..errors import OptionError
+    from ..plan import model_arms
+
+    names = " and ".join(model_arms(plan.arms))
+    if not names:
+        return
+    from urllib.parse import urlsplit
+
+    from reprompt_core import RepromptError, Settings
+
+    try:
+        settings = Settings()
+    except RepromptError as e:
+        raise OptionError(str(e)) from e
+    if settings.llm_model is not None:
+        server = urlsplit(settings.llm_base_url).hostname
+        err.print(safe(f"{names}: prompts by the model {settings.llm_model} at {server}"))
+    elif must:  # a run that has all its prompts needs none
+        raise OptionError(f"{names}: no language model is configured: set REPROMPT_LLM_MODEL (docs/llm.md).")
 
 
 class _Bar:

@@ -15,7 +15,7 @@ __all__ = ["stats"]
 
 
 def stats(
-    file: Annotated[Path, typer.Argument(help="A table of scores, CSV or Parquet (docs/evaluation.md).")],
+    file: Annotated[Path, typer.Argument(help="A table of scores, CSV or Parquet (see the README of reprompt-eval).")],
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as JSON.")] = False,
     bound: Annotated[
         float | None, typer.Option(help="Differences under this count as none (equivalence); to be set beforehand.")

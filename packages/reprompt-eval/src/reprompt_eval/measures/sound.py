@@ -30,6 +30,7 @@ class SoundMeasures:
     roughness: float  # 0 and up; only comparisons mean something
     detachment: float  # 0..1
     loudness_range: float  # LU; NaN: up to 4 s, or too quiet
+    warnings: tuple[str, ...] = ()  # of the file: clipped
 
 
 def measure_sound(path: str | Path) -> SoundMeasures:
@@ -48,7 +49,8 @@ def measure_sound(path: str | Path) -> SoundMeasures:
     tempo = float(np.atleast_1d(librosa.feature.tempo(onset_envelope=envelope, sr=RATE, max_tempo=260.0))[0])
     meter = Meter(48_000)
     spread = float(meter.loudness_range(sound.samples)) if sound.seconds > 4 else float("nan")
-    return SoundMeasures(tempo, _register(y), roughness(y, RATE), _detachment(y, envelope), spread)
+    values = (tempo, _register(y), roughness(y, RATE), _detachment(y, envelope), spread)
+    return SoundMeasures(*values, warnings=sound.warnings)
 
 
 def agrees_in_tempo(measured: float, planned: float) -> bool:
