@@ -22,8 +22,7 @@ __all__ = ["WRITER", "write_prompts"]
 WRITER = "_written_by"
 """In prompts.jsonl: the model of each prompt that one was asked for."""
 
-_no_corpora: Any = []  # a list: as an array of SQL an empty tuple cannot be written
-_NO_CAPTIONS = CaptionFilter(corpora=_no_corpora)
+_NO_CAPTIONS = CaptionFilter(corpora=())
 # how an attempt ends that failed by what the model said; every other end is the server's, and may be another tomorrow
 _OWN_FAULTS = ("failed checks", "it refused", "its answer ")
 
