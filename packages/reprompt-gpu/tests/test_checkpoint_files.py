@@ -264,6 +264,10 @@ def test_what_is_no_folder_is_refused(folder: Path, monkeypatch: pytest.MonkeyPa
     assert "There is no folder" in refusal("./none")
     assert "is a file" in refusal(folder / "config.json")
     assert "has no revision 'main'" in refusal(folder, revision="main")
+    assert "There is no folder" in refusal("a" * 300)  # longer than a file's name can be
+    for wrong in (None, 5, b"folder", "", "a" * 5000):
+        says = f"a folder or an id of the Hugging Face hub, not {repr(wrong)[:60]}"
+        assert says in refusal(wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_relative_folder_has_a_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +288,7 @@ def test_offline_nothing_is_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     message = refusal("facebook/musicgen-small", offline=True)
-    assert "facebook/musicgen-small is neither a folder nor complete in the cache" in message
+    assert "facebook/musicgen-small is not a folder, nor complete in the cache" in message
     assert "v1" in refusal("facebook/musicgen-small", revision="v1", offline=True)
     assert not asked
 
@@ -301,15 +305,21 @@ def test_the_cache_of_the_hub_is_used_offline(cache: Path, folder: Path) -> None
 
 
 @pytest.fixture
-def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def answer() -> list[Any]:
+    """The status and the error code of a hub's answers."""
+    return [404, "RepoNotFound"]
+
+
+@pytest.fixture
+def hub(answer: list[Any], cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A hub that has no model; the paths it was asked for."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_response(answer[0])
+            self.send_header("X-Error-Code", answer[1])
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -326,10 +336,35 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     server.server_close()
 
 
-def test_a_model_that_the_hub_does_not_have(hub: list[str]) -> None:
-    message = refusal("someone/none")
-    assert "someone/none is not a folder, and the Hugging Face hub did not give it" in message
+@pytest.mark.parametrize(
+    ("status", "code", "happened", "do"),
+    [
+        (404, "RepoNotFound", "has none of this name that it would show you", "Check the name"),
+        (404, "RevisionNotFound", "it is not there", "Look up the branch, tag or commit"),
+        (403, "GatedRepo", "only to those who accepted its terms", "log in by `hf auth login`"),
+        (400, "", "could not be downloaded from the Hugging Face hub (BadRequestError", "try again, or give a folder"),
+    ],
+)
+def test_a_model_that_the_hub_does_not_give(
+    status: int, code: str, happened: str, do: str, answer: list[Any], hub: list[str]
+) -> None:
+    answer[:] = [status, code]
+    first, second = refusal("someone/none", revision="v1").splitlines()
+    assert first.startswith("someone/none at revision 'v1' is not a folder, and")
+    assert happened in first
+    assert do in second
     assert any("someone/none" in path for path in hub)
+
+
+def test_a_hub_that_is_not_reached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    first, second = refusal("someone/none").splitlines()
+    assert "someone/none is not a folder, and it could not be downloaded" in first
+    assert "ConnectError" in first
+    assert "snapshot folder" not in first  # of the cache, which the client speaks of instead
+    assert second == "Check the connection and try again, or give a folder that holds the model."
 
 
 @pytest.mark.parametrize("safe", [True, False])

@@ -1,8 +1,11 @@
 """What a configuration has to say to be used, and which requests are taken."""
 
+import json
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from reprompt_gpu.config import GenerationRequest, ModelConfig
 from reprompt_gpu.errors import CheckpointError, GpuError, RequestError
@@ -101,6 +104,9 @@ def test_the_delays_are_those_of_the_reference(stereo: bool) -> None:
         ("audio_encoder", {"sampling_rate": 0}, "sampling_rate is 0"),
         ("audio_encoder", {"target_bandwidths": []}, "target_bandwidths is empty"),
         ("audio_encoder", {"audio_channels": 2}, "audio_encoder.audio_channels is 2"),
+        ("audio_encoder", {"target_bandwidths": [1e300]}, "audio_encoder.target_bandwidths are [1e+300]"),
+        ("audio_encoder", {"target_bandwidths": [float("inf")]}, "audio_encoder.target_bandwidths are [inf]"),
+        ("audio_encoder", {"codebook_dim": 8}, "audio_encoder.codebook_dim is 8, its hidden_size 16"),
     ],
 )
 def test_a_model_that_cannot_be_run_is_refused(part: str, values: dict[str, Any], named: str) -> None:
@@ -119,6 +125,38 @@ def test_the_generation_configuration_has_to_agree(name: str) -> None:
     assert shape(generation={name: 64})
     with pytest.raises(CheckpointError, match=r"is 0; it must be decoder\.vocab_size, 64"):
         shape(generation={name: 0})
+
+
+@pytest.mark.parametrize(
+    ("option", "plain", "other"),
+    [
+        ("repetition_penalty", 1.0, 1.3),
+        ("no_repeat_ngram_size", 0, 3),
+        ("num_beams", 1, 2),
+        ("suppress_tokens", [], [1, 2]),
+        ("sequence_bias", None, [[[5], -9.0]]),
+        ("forced_bos_token_id", None, 3),
+        ("stop_strings", None, ["a"]),
+        ("eos_token_id", 64, 5),
+        ("eos_token_id", [64, 70], [64, 5]),
+    ],
+)
+def test_a_generation_configuration_that_asks_for_other_codes_is_refused(
+    option: str, plain: object, other: object
+) -> None:
+    assert shape(generation={option: plain, "top_k": 50, "guidance_scale": 5.0})
+    with pytest.raises(CheckpointError, match=option):
+        shape(generation={option: other})
+
+
+def test_a_table_of_positions_is_never_larger_than_memory() -> None:
+    assert shape(decoder={"max_position_embeddings": 10**12}).max_positions == 1 << 16
+
+
+def test_without_a_generation_configuration_the_decoder_tells_where_pieces_end() -> None:
+    assert shape(decoder={"eos_token_id": 5}, generation={"bos_token_id": 64})  # as the reference has it
+    with pytest.raises(CheckpointError, match="eos_token_id is 5"):
+        shape(decoder={"eos_token_id": 5})
 
 
 def test_a_configuration_without_parts_is_refused() -> None:
@@ -170,7 +208,7 @@ _NAN, _INFINITY = float("nan"), float("inf")
         ("seed", [-1, 2**63, 1.0, "1", None, False, 10**5000], "an integer from 0 to 2**63 - 1"),
         ("takes", [0, 17, 1.0, True, "2"], "an integer from 1 to 16"),
         ("guidance", [0.99, 20.01, 0, -3, _NAN, _INFINITY, True, "3"], "a number from 1 (off) to 20"),
-        ("temperature", [0, -1, 10.1, _NAN, _INFINITY, True, None], "above 0 and at most 10"),
+        ("temperature", [0, -1, 1e-7, 10.1, _NAN, _INFINITY, True, None], "a number from 0.000001 to 10"),
         ("top_k", [-1, 2.0, True, _NAN, "all"], "an integer from 0 (off)"),
         ("top_p", [-0.1, 1.1, _NAN, True, "0.9"], "a number from 0 (off) to 1"),
     ],
@@ -185,6 +223,20 @@ def test_a_value_outside_its_range_is_refused(field: str, values: list[object], 
         assert len(message) < 200
         shown = "integer of" if isinstance(value, int) and value > 2**128 else repr(value)
         assert shown in message
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    request = GenerationRequest(
+        prompt="calm piano", seconds=np.float32(2.5), seed=np.int64(7), takes=np.uint8(2), guidance=np.int32(3),
+        temperature=np.float16(0.5), top_k=np.int16(50), top_p=np.float64(0.25),
+    )  # fmt: skip  # pyright: ignore[reportArgumentType]
+    assert json.loads(json.dumps(asdict(request))) == {
+        "prompt": "calm piano", "seconds": 2.5, "seed": 7, "takes": 2, "guidance": 3, "temperature": 0.5, "top_k": 50,
+        "top_p": 0.25,
+    }  # fmt: skip
+    for wrong in (np.bool_(True), np.float32("nan"), np.array([1])):
+        with pytest.raises(RequestError, match="takes is"):
+            GenerationRequest(prompt="calm piano", takes=wrong)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:

@@ -49,7 +49,7 @@ def test_fewer_bits_stay_near_the_full_distribution(seed: int) -> None:
         d = found[name]
         assert 0 < d.mean < bound, name
         assert d.mean < d.p99 < 10 * bound, name
-        assert d.agreement > (0.9 if bound < 0.01 else 0.5), name
+        assert d.agreement > (0.9 if bound < 0.01 else 0.4), name  # of 48 codes
     # more bits are nearer
     assert found["float16"].mean < found["bfloat16"].mean < found["int4"].mean
     assert found["int8"].mean < found["int4"].mean

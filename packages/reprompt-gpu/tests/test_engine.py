@@ -1,5 +1,6 @@
 """The engine: seeds that hold, joining and leaving, streams, long pieces, and what it refuses."""
 
+import asyncio
 import threading
 import time
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reprompt_gpu import CapacityError, Engine, GenerationError, GenerationRequest, RequestError
+from reprompt_gpu import CapacityError, Engine, GenerationError, GenerationRequest, Job, RequestError
 from tiny import tiny_model, tiny_tokenizer
 
 PROMPTS = ("slow strings", "loud drums and bass in the night", "a bright flute melody", "warm jazz piano for the sea")
@@ -75,8 +76,9 @@ def test_a_stream_is_the_whole_piece_in_parts(stereo: bool) -> None:
     np.testing.assert_allclose(streamed, whole.samples, atol=1e-3)
 
 
-def test_a_long_piece_goes_on_from_what_it_has() -> None:
-    # 512 positions: windows of 509 frames, a stride of 305
+def test_a_long_piece_goes_on_from_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reprompt_gpu.engine._WINDOW_S", 10)  # 500 frames, a stride of 300
+    monkeypatch.setattr("reprompt_gpu.engine._LEAST_WINDOW", 1)
     request = some_request(0, seconds=25)
     with engine_of() as engine:
         (long,) = engine.generate([request])
@@ -102,6 +104,19 @@ def test_a_cancelled_job_leaves_and_the_others_go_on() -> None:
         assert first.ready < 3000  # far from its 15,000
         np.testing.assert_array_equal(second.result(60).codes, alone.codes)
         assert waiting.result(60).codes.shape == (4, 50)
+
+
+def test_who_waits_for_a_job_may_give_up_and_the_engine_goes_on() -> None:
+    async def give_up(job: Job) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(job.future), 0.01)
+
+    with engine_of(slots=1) as engine:
+        (job,) = engine.submit(some_request(0, seconds=20))
+        asyncio.run(give_up(job))
+        assert not job.done  # it has not been told
+        assert job.result(60).codes.shape == (4, 1000)
+        job.cancel()
 
 
 def test_a_cancelled_job_advances_by_two_steps_at_most() -> None:

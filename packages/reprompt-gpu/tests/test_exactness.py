@@ -16,6 +16,7 @@ SHAPES: list[dict[str, Any]] = [
     {"seed": 2, "hidden": 48, "heads": 6, "ffn": 40, "activation": "relu"},
     {"seed": 3, "hidden": 40, "heads": 2, "layers": 3, "activation": "gelu_new", "stereo": True, "codebooks": 2},
     {"seed": 4, "hidden": 24, "text_hidden": 24, "heads": 3, "activation": "silu", "vocabulary": 32},
+    {"seed": 5, "hidden": 33, "heads": 3, "vocabulary": 50, "entries": 64, "positions": 20},
 ]
 
 
@@ -27,7 +28,9 @@ def padded_texts(lengths: list[int], *, seed: int = 9) -> tuple[torch.Tensor, to
     return ids * mask, mask
 
 
-def reference_codes(model: Any, ids: torch.Tensor, mask: torch.Tensor, *, guidance: float) -> torch.Tensor:
+def reference_codes(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, *, guidance: float, frames: int = FRAMES
+) -> torch.Tensor:
     """What `generate` hands to the codec, [batch, codebooks, frames]."""
     seen: list[torch.Tensor] = []
     decode = model.audio_encoder.decode
@@ -35,7 +38,7 @@ def reference_codes(model: Any, ids: torch.Tensor, mask: torch.Tensor, *, guidan
     delay = max(ModelConfig.from_hf(model.config).delays)
     try:
         model.generate(
-            input_ids=ids, attention_mask=mask, do_sample=False, guidance_scale=guidance, max_new_tokens=FRAMES + delay
+            input_ids=ids, attention_mask=mask, do_sample=False, guidance_scale=guidance, max_new_tokens=frames + delay
         )
     finally:
         model.audio_encoder.decode = decode
@@ -55,6 +58,27 @@ def test_greedy_codes_are_those_of_transformers(shape: dict[str, Any], guidance:
     assert ours.shape == theirs.shape == (3, len(ours[0]), FRAMES)
     assert len(theirs.unique()) > 10  # a model that repeats one code would prove little
     assert torch.equal(ours, theirs)
+
+
+def test_a_text_may_have_padding_anywhere() -> None:
+    model = tiny_model(seed=1)
+    ids, mask = padded_texts([9, 9, 9])
+    mask[0, :3] = 0  # on the left
+    mask[1, 4] = 0  # within: what follows keeps its place
+    mask[2, [0, 3, 4, 8]] = 0
+    with Engine.from_transformers(model, device="cpu") as engine:
+        ours = engine.generate_codes(ids, mask, frames=40)
+    assert torch.equal(ours, reference_codes(model, ids, mask, guidance=3, frames=40))
+
+
+def test_pieces_of_few_frames_a_second_are_exact_too() -> None:
+    model = tiny_model(seed=2)
+    codec: Any = model.config.audio_encoder
+    codec.sampling_rate, codec.target_bandwidths = 800, [0.14]  # 5 frames a second, of as many codebooks
+    ids, mask = padded_texts([4])
+    with Engine.from_transformers(model, device="cpu") as engine:
+        ours = engine.generate_codes(ids, frames=FRAMES)
+    assert torch.equal(ours, reference_codes(model, ids, mask, guidance=3))
 
 
 @torch.inference_mode()

@@ -55,6 +55,8 @@ def test_what_is_no_request_is_refused_at_once(engine: Engine, wrong: Any) -> No
     for ask in asks:
         with pytest.raises(RequestError, match=f"not of type {type(wrong).__name__}"):
             ask()
+    with pytest.raises(RequestError, match=r"a tensor of integers \[tokens\], not of type list"):
+        engine.submit_ids([5, 9, 1], piece())  # pyright: ignore[reportArgumentType]
     with pytest.raises(RequestError, match="takes is 2: a stream has one take"):
         engine.stream(piece(takes=2))
 
@@ -69,11 +71,14 @@ def test_what_is_no_request_is_refused_at_once(engine: Engine, wrong: Any) -> No
         (IDS, [[1, 1, 1, 1]] * 2, 9, "tensors"),
         (IDS, torch.ones(2, 3), 9, r"\[2, 4\], but attention_mask \[2, 3\]"),
         (IDS.float(), None, 9, r"integers \[tokens\], not torch.float32"),
+        (IDS.bool(), None, 9, r"integers \[tokens\], not torch.bool"),
         (IDS, torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]]), 9, "0 tokens: give 1 to 512"),
         (torch.ones(1, 513, dtype=torch.int64), None, 9, "513 tokens: give 1 to 512"),
         (IDS + 60, None, 9, "from 61 to 69; those of this model are 0 to 63"),
         (IDS - 1, None, 9, "from -1 to 6"),
+        (IDS, torch.tensor([[1, 1, 1, 2], [1, 1, 0, 0]]), 9, "something else than 0 and 1"),
         (IDS, None, 0, "frames is 0"),
+        (IDS, None, True, "frames is True"),
         (IDS, None, -5, "frames is -5"),
         (IDS, None, 1.5, "frames is 1.5"),
         (IDS, None, 15_001, "at most 300"),
@@ -96,7 +101,7 @@ def test_options_of_codes_are_those_of_requests(engine: Engine, options: dict[st
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        *(({"slots": n}, "slots is") for n in (0, -1, 1.5, "4", None)),
+        *(({"slots": n}, "slots is") for n in (0, -1, 1.5, "4", None, True)),
         ({"device": "abacus"}, "Device 'abacus' is unknown: auto, cpu, cuda or cuda:1"),
         ({"device": "meta"}, "Device 'meta' is unknown"),
         ({"device": None}, "Device None is unknown"),

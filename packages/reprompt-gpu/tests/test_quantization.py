@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from reprompt_gpu import ModelConfig
+from reprompt_gpu import ModelConfig, compiled
 from reprompt_gpu.errors import RequestError
 from reprompt_gpu.model import Decoder, Span
 from reprompt_gpu.quantization import Linear, Quantization, linear
@@ -14,6 +14,16 @@ from tiny import tiny_model
 
 BITS: list[Quantization] = ["int8", "int4"]
 KINDS: list[Quantization | None] = [*BITS, None]  # None: float32
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def _with(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the compiled kernels, and by torch's, which do the work where those cannot run."""
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "products", None)
+        monkeypatch.setattr(compiled, "kernels", None)
+    elif compiled.kernels is None:
+        pytest.skip("needs numba and AVX-512 VNNI")
 
 
 def weight_of(outputs: int, inputs: int) -> torch.Tensor:

@@ -261,6 +261,12 @@ def test_a_dtype_that_is_no_weight_is_refused(dtype: torch.dtype, folder: Path) 
     assert f"{HEAD} is {dtype}" in refusal(folder)
 
 
+@pytest.mark.parametrize("wrong", [None, "facebook/musicgen-small", torch.nn.Linear(2, 2)], ids=str)
+def test_what_is_no_model_in_memory_is_refused(wrong: Any) -> None:
+    with pytest.raises(CheckpointError, match=f"not a {type(wrong).__name__}"):
+        from_transformers(wrong)
+
+
 def test_what_is_wrong_in_memory_is_named_too(model: MusicgenForConditionalGeneration) -> None:
     broken = copy.deepcopy(model)
     with torch.no_grad():

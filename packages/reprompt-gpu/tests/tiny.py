@@ -34,6 +34,8 @@ def tiny_config(
     text_hidden: int = 24,
     codebooks: int = 4,
     vocabulary: int = 64,
+    entries: int | None = None,
+    positions: int = 512,
     activation: str = "gelu",
 ) -> MusicgenConfig:
     """The configuration of a tiny model.
@@ -42,9 +44,12 @@ def tiny_config(
         stereo: two channels, and twice the codebooks.
         text_hidden: of the text encoder; where it is `hidden`, the model has no projection between them.
         codebooks: of one channel.
-        vocabulary: entries of a codebook, a power of two.
+        vocabulary: codes of a codebook that the decoder can say.
+        entries: of the codec's codebooks, a power of two; None: as many.
+        positions: sinusoids that are made before they are needed.
     """
-    bits = math.ceil(math.log2(vocabulary))
+    entries = entries or vocabulary
+    bits = math.ceil(math.log2(entries))
     return MusicgenConfig(
         text_encoder=T5Config(
             vocab_size=TEXT_VOCABULARY, d_model=text_hidden, d_kv=8, d_ff=48, num_layers=2, num_heads=2
@@ -53,7 +58,7 @@ def tiny_config(
             sampling_rate=8000,
             upsampling_ratios=[8, 5, 2, 2],
             target_bandwidths=[(codebooks + 0.5) * bits * FRAME_RATE / 1000],
-            codebook_size=vocabulary,
+            codebook_size=entries,
             hidden_size=16,
             num_filters=2,
             # as the codec of the real models
@@ -72,7 +77,7 @@ def tiny_config(
             audio_channels=2 if stereo else 1,
             pad_token_id=vocabulary,
             bos_token_id=vocabulary,
-            max_position_embeddings=512,
+            max_position_embeddings=positions,
             initializer_factor=0.2,  # of real size, the parts of a model this small would not reach its logits
         ),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from .errors import GenerationError
 from .graphs import Graphs
 from .model import Cache, Decoder, Span, Spans
-from .sampling import Options, guide, pick
+from .sampling import Options, sample
 
 __all__ = ["Batch", "Sequence"]
 
@@ -96,6 +96,8 @@ class Batch:
             top_p=torch.ones(slots, device=device),
             greedy=torch.zeros(slots, dtype=torch.bool, device=device),
         )
+        if device.type == "cpu":  # no request is to wait until this is compiled
+            sample(torch.zeros(2, slots, codebooks, self.config.vocabulary), self._at, self._options)
         self.active: list[Sequence] = []
         self._graphs = (
             Graphs(self._masked, self._saved, limits=(slots, self._positions, text))
@@ -245,9 +247,8 @@ class Batch:
         logits = self.decoder.step(self._tokens[:b], at, self.cache, guided=guided, spans=spans, text_spans=text_spans)
         o = self._options
         options = Options(o.keys[:b], o.guidance[:b], o.temperature[:b], o.top_k[:b], o.top_p[:b], o.greedy[:b])
-        logits = guide(logits, options.guidance)
-        self._bad[:b] |= ~logits.isfinite().all(-1).all(-1)
-        drawn = pick(logits, self._base[:b] + at, options)  # [B, K]
+        drawn, bad = sample(logits, self._base[:b] + at, options)  # [B, K], [B]
+        self._bad[:b] |= bad
         frame = at[:, None] - self._delays  # [B, K] of the window, for which a code was drawn
         new = (frame >= self._known[:b, None]) & (frame < self._length[:b, None])
         tokens = torch.where(new, drawn, self._history[slots, at])

@@ -9,6 +9,12 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -18,6 +24,7 @@ from .errors import CheckpointError
 __all__ = ["Origin", "fetch", "read_json", "read_tensors", "read_tokenizer"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_LONGEST_NAME, _LONGEST_PART = 4096, 255  # characters of a path and of a name in it: of more, Linux makes an error
 _SAFE, _PICKLED = "model.safetensors", "pytorch_model.bin"
 _VOCABULARIES = ("tokenizer.json", "spiece.model")
 _DESCRIPTIONS = (
@@ -53,7 +60,11 @@ def fetch(source: str | Path, *, revision: str | None = None, offline: bool = Fa
     Raises:
         CheckpointError: there is no such folder or model, or it cannot be downloaded.
     """
+    if not isinstance(source, str | Path) or not 0 < len(str(source)) <= _LONGEST_NAME:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CheckpointError(f"A checkpoint is a folder or an id of the Hugging Face hub, not {repr(source)[:60]}.")
     folder = Path(source).expanduser()
+    if any(len(part) > _LONGEST_PART for part in folder.parts):
+        raise CheckpointError(f"There is no folder {folder}.")
     if folder.is_dir():
         if revision is not None:
             raise CheckpointError(f"{folder} is a folder: it has no revision {revision!r}; leave the revision out.")
@@ -74,12 +85,37 @@ def _snapshot(name: str, patterns: tuple[str, ...], *, revision: str | None, off
     # the hub's client lets through the errors of its HTTP and storage libraries, others in each of its versions
     except Exception as e:
         what = name if revision is None else f"{name} at revision {revision!r}"
-        if offline:
-            raise CheckpointError(
-                f"{what} is neither a folder nor complete in the cache of Hugging Face, and nothing may be downloaded; "
-                "download it once without the offline setting, or give a folder."
-            ) from e
-        raise CheckpointError(f"{what} is not a folder, and the Hugging Face hub did not give it: {e}") from e
+        raise CheckpointError(f"{what} is not a folder, {_why_not_had(e, offline=offline)}") from e
+
+
+def _why_not_had(e: Exception, *, offline: bool) -> str:
+    """Why the hub's client gave no files, and what to do, in two lines."""
+    ours = isinstance(e, RepositoryNotFoundError | RevisionNotFoundError)
+    cause = e if ours else e.__cause__ or e  # of its cache the client tells when it is the hub that it did not reach
+    match cause:
+        case _ if offline or isinstance(cause, OfflineModeIsEnabled):
+            return (
+                "nor complete in the cache of Hugging Face, and nothing may be downloaded.\n"
+                "Download it once without the offline setting (--offline, HF_HUB_OFFLINE), or give a folder."
+            )
+        case RevisionNotFoundError():
+            return "and on the Hugging Face hub it is not there.\nLook up the branch, tag or commit on its page."
+        case GatedRepoError():
+            return (
+                "and the Hugging Face hub gives it only to those who accepted its terms.\n"
+                "Accept them on its page, log in by `hf auth login`, and try again."
+            )
+        case RepositoryNotFoundError():
+            return (
+                "and the Hugging Face hub has none of this name that it would show you.\n"
+                "Check the name; if the model is private, log in by `hf auth login`."
+            )
+        case _:
+            told = f"{type(cause).__name__}: {' '.join(str(cause).split())}".removesuffix(": ")
+            return (
+                f"and it could not be downloaded from the Hugging Face hub ({told}).\n"
+                "Check the connection and try again, or give a folder that holds the model."
+            )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -89,8 +89,8 @@ def generate(
                 job.result().write(path)
                 typer.echo(path)
     except GpuError as e:
-        line = " ".join(str(e).split())  # those of other libraries have several
-        _err.print(f"reprompt-gpu: {line}", style="red", markup=False, soft_wrap=True)
+        # on a terminal between words, and not at all in a log
+        _err.print(f"reprompt-gpu: {e}", style="red", markup=False, soft_wrap=not _err.is_terminal)
         raise typer.Exit(_BAD_INPUT if isinstance(e, (RequestError, CheckpointError, AudioError)) else _FAILED) from e
 
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import CheckpointError, RequestError
@@ -13,6 +15,27 @@ if TYPE_CHECKING:
 __all__ = ["GenerationRequest", "ModelConfig", "check_request"]
 
 _LONGEST_PROMPT = 2_000  # characters; the text encoder was trained on far fewer
+_MOST_POSITIONS = 1 << 16  # a table of them is made before anything else, whatever a configuration says
+_MOST_QUANTIZERS = 1024  # EnCodec has 32 at most
+# options of a generation_config.json by which other codes are the likeliest, with what leaves them as they are
+_PLAIN: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        "num_beams": (1,),
+        "repetition_penalty": (1,),
+        "encoder_repetition_penalty": (1,),
+        "no_repeat_ngram_size": (0,),
+        "encoder_no_repeat_ngram_size": (0,),
+        "bad_words_ids": ([],),
+        "sequence_bias": ({}, []),
+        "suppress_tokens": ([],),
+        "begin_suppress_tokens": ([],),
+        "forced_bos_token_id": (),
+        "forced_eos_token_id": (),
+        "exponential_decay_length_penalty": (),
+        "stop_strings": ([],),
+        "watermarking_config": (),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +46,14 @@ class ModelConfig:
     layers: int
     heads: int
     ffn: int
-    vocabulary: int  # entries of a codebook; the embedding tables have one more, the start token
+    vocabulary: int  # entries of a codebook that can be said; the embedding tables have one more, the start token
     codebooks: int  # of all channels together: 4 mono, 8 stereo
     channels: int
     activation: str  # a name of transformers' ACT2FN
     text_hidden: int  # width of the text encoder
     sample_rate: int
     frame_rate: int  # frames a second
-    max_positions: int  # of the sinusoids that the model was trained with; longer ones can be computed
+    max_positions: int  # of the sinusoids that are made at first; more are computed for what is longer
 
     @property
     def head_dim(self) -> int:
@@ -90,6 +113,7 @@ class ModelConfig:
         frame_rate = _frame_rate(codec)
         _check_codebooks(decoder, codec)
         _check_tokens(decoder, generation or {})
+        _check_generation(decoder, generation)
         return cls(
             hidden=decoder.hidden_size,
             layers=decoder.num_hidden_layers,
@@ -102,7 +126,7 @@ class ModelConfig:
             text_hidden=text.d_model,
             sample_rate=codec.sampling_rate,
             frame_rate=frame_rate,
-            max_positions=decoder.max_position_embeddings,
+            max_positions=min(decoder.max_position_embeddings, _MOST_POSITIONS),
         )
 
 
@@ -133,13 +157,21 @@ def _check_codebooks(decoder: Any, codec: Any) -> None:
     _require_positive("decoder.num_codebooks", codebooks)
     _require(codebooks % channels == 0, f"{codebooks} codebooks cannot be shared by {channels} channels")
     _require(
-        decoder.vocab_size == entries,
-        f"decoder.vocab_size is {decoder.vocab_size}, audio_encoder.codebook_size {entries}",
+        decoder.vocab_size <= entries,
+        f"decoder.vocab_size is {decoder.vocab_size}, audio_encoder.codebook_size {entries}: too few",
     )
     _require(entries > 1 and entries.bit_count() == 1, f"audio_encoder.codebook_size is {entries}, not a power of 2")
+    _require(
+        codec.codebook_dim == codec.hidden_size,
+        f"audio_encoder.codebook_dim is {codec.codebook_dim}, its hidden_size {codec.hidden_size}",
+    )
     # a stereo model sends each channel through the same mono codec
     _require(codec.audio_channels == 1, f"audio_encoder.audio_channels is {codec.audio_channels}, not 1")
     _require(bool(codec.target_bandwidths), "audio_encoder.target_bandwidths is empty")
+    _require(
+        0 < max(codec.target_bandwidths) < math.inf and codec.num_quantizers <= _MOST_QUANTIZERS,
+        f"audio_encoder.target_bandwidths are {_shown(codec.target_bandwidths)}",
+    )
     _require(
         codebooks // channels <= codec.num_quantizers,
         f"{codebooks // channels} codebooks a channel, but the audio encoder has {codec.num_quantizers}",
@@ -164,6 +196,24 @@ def _check_tokens(decoder: Any, generation: Mapping[str, Any]) -> None:
         )
 
 
+def _check_generation(decoder: Any, generation: Mapping[str, Any] | None) -> None:
+    """The codes are those that the model finds likeliest, and as many as were asked for."""
+    found: Mapping[str, Any] = {"eos_token_id": decoder.eos_token_id} if generation is None else generation
+    for name, plain in _PLAIN.items():
+        value = found.get(name)
+        _require(
+            value is None or value in plain,
+            f"its generation configuration sets {name} to {_shown(value)}, which is not done here; take it out of "
+            "generation_config.json",
+        )
+    ends: Any = found.get("eos_token_id")
+    for token in ends if isinstance(ends, list) else [ends]:
+        _require(
+            token is None or (isinstance(token, int) and token >= decoder.vocab_size),
+            f"eos_token_id is {token!r}, one of the codes, but a piece ends when it is as long as was asked for",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What to generate.
@@ -183,11 +233,13 @@ class GenerationRequest:
 
     def __post_init__(self) -> None:
         _check_prompt(self.prompt)
+        for name in self.__slots__:  # numpy's numbers become Python's, which JSON and torch take
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         _check_number("seconds", self.seconds, lambda v: 0 < v <= 300, "a number above 0 and at most 300")
         _check_integer("seed", self.seed, lambda v: 0 <= v < 2**63, "an integer from 0 to 2**63 - 1")
         _check_integer("takes", self.takes, lambda v: 1 <= v <= 16, "an integer from 1 to 16")
         _check_number("guidance", self.guidance, lambda v: 1 <= v <= 20, "a number from 1 (off) to 20")
-        _check_number("temperature", self.temperature, lambda v: 0 < v <= 10, "a number above 0 and at most 10")
+        _check_number("temperature", self.temperature, lambda v: 1e-6 <= v <= 10, "a number from 0.000001 to 10")
         _check_integer("top_k", self.top_k, lambda v: v >= 0, "an integer from 0 (off)")
         _check_number("top_p", self.top_p, lambda v: 0 <= v <= 1, "a number from 0 (off) to 1")
 
@@ -215,6 +267,14 @@ def _check_prompt(prompt: object) -> None:
         raise RequestError(f"prompt has {len(prompt)} characters; it must have at most {_LONGEST_PROMPT}.")
     if any("\ud800" <= c <= "\udfff" for c in prompt):
         raise RequestError("prompt holds half of a surrogate pair; it must be text that UTF-8 can hold.")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else value
 
 
 def _check_number(name: str, value: object, fits: Callable[[float], bool], allowed: str) -> None:

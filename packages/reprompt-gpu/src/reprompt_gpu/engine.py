@@ -29,15 +29,14 @@ from .model import Decoder, cache_dtype
 from .placement import check_memory, place
 from .quantization import Quantization
 from .sampling import stream_key
-from .tokens import LONGEST_TEXT, check_batch, check_text
+from .tokens import LONGEST_TEXT, check_batch, check_text, without_padding
 from .weights import Checkpoint
 
 __all__ = ["Engine", "Job", "Take"]
 
-Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 _WINDOW_S = 30  # of music that MusicGen was trained to look at
-_STRIDE_S = 18  # by which a longer piece advances (audiocraft's extend_stride)
+_LEAST_WINDOW = 512  # frames, of a codec that has few a second
 _CHUNK_S = 0.5  # of audio in a chunk of a stream
 _FIRST_CHUNK_S = 0.2
 
@@ -69,19 +68,19 @@ class Engine:
         self.name, self.revision, self.config = checkpoint.name, checkpoint.revision, checkpoint.config
         self.device, self.dtype = place(device=device, dtype=dtype, quantize=quantize, slots=slots)
         rate = self.config.frame_rate
-        window = min(_WINDOW_S * rate, self.config.max_positions - max(self.config.delays))
-        text = LONGEST_TEXT
+        # whatever max_positions says: the reference computes more of them, too
+        window = max(_WINDOW_S * rate, _LEAST_WINDOW)
         positions, cached = window + max(self.config.delays), cache_dtype(self.dtype, self.device)
-        check_memory(self.config, slots, positions, text, cached, self.device)
-        self._tokenizer = checkpoint.tokenizer
+        check_memory(self.config, slots, positions, LONGEST_TEXT, cached, self.device)
+        self._tokenizer, self._tokenizing = checkpoint.tokenizer, threading.Lock()  # not made for several threads
         # T5 overflows in half precision, and runs once for a request
         text_encoder: Any = checkpoint.text_encoder
         codec: Any = checkpoint.codec
         self._text_encoder = text_encoder.to(self.device, torch.float32)
         self._codec = Codec(codec.to(self.device, torch.float32), channels=self.config.channels)
         self.decoder = Decoder(self.config, checkpoint.decoder, dtype=self.dtype, device=self.device, quantize=quantize)
-        stride = max(1, window * _STRIDE_S // _WINDOW_S)
-        self._batch = Batch(self.decoder, slots=slots, window=window, stride=stride, text=text)
+        stride = window * 3 // 5  # by which a longer piece advances: 18 of 30 s, audiocraft's extend_stride
+        self._batch = Batch(self.decoder, slots=slots, window=window, stride=stride, text=LONGEST_TEXT)
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}  # by the id of their row
         self._changed = threading.Condition()
@@ -198,7 +197,9 @@ class Engine:
         check_request(request)
         if self._tokenizer is None:
             raise RequestError("The engine was made without a tokenizer: give one, or call submit_ids.")
-        return self.submit_ids(torch.tensor(self._tokenizer(request.prompt)["input_ids"]), request, stream=stream)
+        with self._tokenizing:
+            ids: Any = self._tokenizer(request.prompt)["input_ids"]
+        return self.submit_ids(torch.tensor(ids), request, stream=stream)
 
     def submit_ids(self, ids: Tensor, request: GenerationRequest, *, stream: bool = False) -> list[Job]:
         """The same for a text that is tokens [n] already; the request's prompt is only a name then."""
@@ -234,12 +235,12 @@ class Engine:
 
         Args:
             input_ids: [batch, tokens] int64.
-            attention_mask: [batch, tokens], 0 for padding; None: no padding.
+            attention_mask: [batch, tokens], 0 for what is not read, such as padding, else 1; None: all is read.
             frames: of each sequence; 300 seconds at most.
             greedy: always take the likeliest code; else draw, sequence i with seed + i.
             guidance, temperature, top_k, top_p: as in GenerationRequest.
         """
-        check_batch(input_ids, attention_mask, frames=frames)
+        frames = check_batch(input_ids, attention_mask, frames=frames)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         request = GenerationRequest(
             prompt="given as tokens", seconds=frames / self.config.frame_rate, guidance=guidance,
@@ -247,7 +248,7 @@ class Engine:
         )  # fmt: skip
         jobs: list[Job] = []
         for i, (ids, there) in enumerate(zip(input_ids, mask.bool(), strict=True)):
-            text = self._read(ids[there], seconds=request.seconds)
+            text = self._read(ids, there, seconds=request.seconds)
             row = Row(text, frames, stream_key(seed + i, 0), guidance, temperature, top_k, top_p, greedy)
             jobs.append(Job(request, i, row, decoded=False))
         self._enqueue(jobs)
@@ -259,11 +260,14 @@ class Engine:
         return self._codec.decode(codes.to(self.device)).cpu()
 
     @torch.inference_mode()
-    def _read(self, ids: Tensor, *, seconds: float = 0) -> Tensor:
-        """[tokens, text_hidden] of a text's tokens [tokens]."""
+    def _read(self, ids: Tensor, there: Tensor | None = None, *, seconds: float = 0) -> Tensor:
+        """[tokens, text_hidden] of a text's tokens [tokens], without those that are not there."""
+        ids, gaps = (ids, None) if there is None else without_padding(ids, there)
         check_text(ids, entries=self._text_encoder.config.vocab_size)
         try:
-            return self._text_encoder(input_ids=ids[None].to(self.device)).last_hidden_state[0]
+            mask = None if gaps is None else gaps[None].to(self.device)
+            states = self._text_encoder(input_ids=ids[None].to(self.device), attention_mask=mask).last_hidden_state[0]
+            return states if mask is None else states[mask[0]]
         except Exception as e:
             raise told(e, seconds=seconds, config=self.config, device=self.device) from e
 

@@ -41,6 +41,7 @@ class Job:
     def __init__(self, request: GenerationRequest, number: int, row: Sequence, *, decoded: bool = True) -> None:
         self.request, self.number, self.row, self.decoded = request, number, row, decoded
         self.future: Future[Take] = Future()
+        self.future.set_running_or_notify_cancel()  # only `cancel` ends it: what waits for it may give up waiting
         self.cancelled = False
         self.ready = 0  # frames
         self.stream: Stream | None = None

@@ -8,15 +8,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
+from . import compiled
 from .config import ModelConfig
-from .quantization import Linear, Quantization, linear
+from .quantization import Array, Compiled, Linear, Quantization, as_array, linear, side_by_side
 
 __all__ = ["Cache", "Decoder", "Span", "Spans", "cache_dtype"]
 
@@ -42,6 +44,17 @@ class _Layer:
     ffn_norm: _Norm
     fc1: Linear
     fc2: Linear
+
+    @property
+    def each_step(self) -> list[Linear]:
+        """Those that every step reads; what a text needs once is not among them."""
+        return [self.qkv, self.self_out, self.cross_q, self.cross_out, self.fc1, self.fc2]
+
+    @property
+    def arrays(self) -> Any:
+        """Norms and linear layers as `kernels.layer` takes them; of these fewer where one is not compiled."""
+        norms = tuple((as_array(n.weight), as_array(n.bias)) for n in (self.self_norm, self.cross_norm, self.ffn_norm))
+        return norms, tuple(n.arrays for n in self.each_step if isinstance(n, Compiled))
 
 
 class Span(NamedTuple):
@@ -77,6 +90,9 @@ class Cache:
         self.states = new(c.layers, 2 * slots, 2, c.heads, positions, c.head_dim)
         self.keys, self.values = self.states.unbind(2)  # [layers, 2 * slots, heads, positions, head_dim]
         self.text_states = new(c.layers, slots, 2, c.heads, text, c.head_dim)
+        on_cpu = device.type == "cpu"
+        self.arrays = [as_array(s) for s in self.states] if on_cpu else []  # of each layer, for the compiled kernels
+        self.text_arrays = [as_array(s) for s in self.text_states] if on_cpu else []
 
     @staticmethod
     def nbytes(config: ModelConfig, *, slots: int, positions: int, text: int, dtype: torch.dtype) -> int:
@@ -125,7 +141,7 @@ class Decoder:
 
         def layer(at: str) -> _Layer:
             own, text = f"{at}.self_attn", f"{at}.encoder_attn"
-            return _Layer(
+            found = _Layer(
                 self_norm=norm(f"{at}.self_attn_layer_norm"),
                 qkv=fused(f"{own}.q_proj", f"{own}.k_proj", f"{own}.v_proj"),
                 self_out=fused(f"{own}.out_proj"),
@@ -137,6 +153,8 @@ class Decoder:
                 fc1=fused(f"{at}.fc1"),
                 fc2=fused(f"{at}.fc2"),
             )
+            side_by_side(found.each_step)
+            return found
 
         root = "model.decoder"
         tables = [full(f"{root}.embed_tokens.{k}.weight") for k in range(config.codebooks)]
@@ -151,12 +169,23 @@ class Decoder:
         if "enc_to_dec_proj.weight" in weights:
             self._text_projection = full("enc_to_dec_proj.weight"), full("enc_to_dec_proj.bias")
         self._positions = _sinusoids(config.max_positions, config.hidden).to(self.device)
+        self._ffn = len(weights[f"{root}.layers.0.fc1.weight"])
+        self._arrays = [y.arrays for y in self._layers] if config.activation == "gelu" else []
+        self._compiled = bool(self._arrays) and all(len(linears) == 6 for _, linears in self._arrays)
+        if self._compiled:  # no request is to wait for that
+            self._compile()
+
+    @torch.inference_mode()
+    def _compile(self) -> None:
+        """A step, for which every kernel is compiled or read from the disk."""
+        cache, one = self.new_cache(slots=1, positions=1, text=1), torch.zeros(1, dtype=torch.int64)
+        tokens, spans = one.expand(1, self.config.codebooks), [Span(0, 1, 1)]
+        self.step(tokens, one, cache, guided=True, spans=spans, text_spans=spans)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of weights that one step reads; what is computed once for a text is not among them."""
-        each = (n for y in self._layers for n in (y.qkv, y.self_out, y.cross_q, y.cross_out, y.fc1, y.fc2))
-        return sum(n.nbytes for n in each) + self._heads.nbytes
+        """Bytes of weights that one step reads."""
+        return sum(n.nbytes for y in self._layers for n in y.each_step) + self._heads.nbytes
 
     def new_cache(self, *, slots: int, positions: int, text: int) -> Cache:
         """A cache for this decoder."""
@@ -200,6 +229,10 @@ class Decoder:
         x = F.embedding(tokens + self._offsets, self._embeddings).sum(1)  # [B, H]
         x = x + self._positions[positions]
         x = x.repeat_interleave(each, 0) if guided else x  # [R, H]
+        if self._compiled and spans[0].mask is None:
+            with compiled.turn:
+                self._compiled_layers(as_array(x), cache, _lengths(spans), _lengths(text_spans), each)
+            return self._logits(x, b)
         # views of all layers at once: one by one they cost as much as the arithmetic of a few rows
         states = cache.states[:, : 2 * b : 3 - each]  # both rows of each slot, or the first
         parts = _parts(states, spans, each=each)
@@ -224,8 +257,27 @@ class Decoder:
             q = layer.cross_q(layer.cross_norm(told)).to(self.dtype).view(b, c.heads, 1, c.head_dim)
             told += layer.cross_out(_attend(q, text_parts, i).reshape(b, c.hidden))
             x += layer.fc2(self._activation(layer.fc1(layer.ffn_norm(x))))
-        logits = self._heads(self._norm(x)).float()  # [R, K * V]
-        return logits.view(b, each, c.codebooks, -1).transpose(0, 1)
+        return self._logits(x, b)
+
+    def _logits(self, x: Tensor, b: int) -> Tensor:
+        """[R / B, B, K, V] of the residual stream [R, H] after the last layer."""
+        logits = self._heads(self._norm(x)).float()
+        return logits.view(b, -1, self.config.codebooks, logits.shape[1] // self.config.codebooks).transpose(0, 1)
+
+    def _compiled_layers(self, x: Array, cache: Cache, lengths: Array, texts: Array, each: int) -> None:
+        """All layers of a step, by compiled kernels.
+
+        Args:
+            x: [R, H] the residual stream, which they add to.
+            cache: keys and values so far; those of this step are added.
+            lengths: [B] keys that each sequence looks at.
+            texts: [B] of its text.
+            each: rows of a sequence.
+        """
+        assert compiled.kernels is not None
+        threads, of_layer = compiled.use_threads(), zip(self._arrays, cache.arrays, cache.text_arrays, strict=True)
+        for (norms, linears), states, text_states in of_layer:
+            compiled.kernels.layer(x, self._ffn, norms, linears, states, text_states, lengths, texts, each, threads)
 
     def embed(self, tokens: Tensor, *, guided: bool) -> Tensor:
         """[R, T, H] of known tokens [T, K] from position 0, for `prefill`; guided: for the row without text, too."""
@@ -262,8 +314,14 @@ class Decoder:
 
 
 def cache_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype of keys, values and attention: on a CPU half precision takes twice the time of float32."""
-    return torch.float32 if device.type == "cpu" else dtype
+    """The dtype of keys and values: on a CPU torch's half precision takes twice the time of float32."""
+    compact = device.type != "cpu" or (dtype == torch.bfloat16 and compiled.kernels is not None)
+    return dtype if compact else torch.float32
+
+
+def _lengths(spans: Spans) -> Array:
+    """[B] int64 keys of each slot."""
+    return np.repeat([s.length for s in spans], [s.stop - s.start for s in spans])
 
 
 class _Part(NamedTuple):

@@ -30,7 +30,7 @@ def place(*, device: str, dtype: str, quantize: Quantization | None, slots: int)
     Raises:
         RequestError: an option is unknown, or not for this machine.
     """
-    if not isinstance(slots, int) or slots < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise RequestError(f"slots is {slots!r}: give a whole number, 1 or more.")
     if quantize not in {None, *get_args(Quantization)}:
         raise RequestError(f"quantize is {quantize!r}: int8, int4, or nothing.")

@@ -5,21 +5,29 @@ allow: a request's music must not depend on its neighbours in the batch.
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import compiled
 from .errors import RequestError
 
-__all__ = ["Linear", "Quantization", "linear"]
+__all__ = ["Compiled", "Linear", "Quantization", "as_array", "linear", "side_by_side"]
 
+Array = NDArray[Any]
 Quantization = Literal["int8", "int4"]
 _torch: Any = torch  # kernels that have no public name yet
 _GROUP = 32  # weights that share a scale in int4
+_SHARES = (1, 0.95, 0.9, 0.85)  # of a group's range that 4 bits may span: the best is taken, and outliers are cut
 _TINY = 1e-8
+_LINE = 64  # bytes that memory gives at once
 _MOST_IN_PAIRS = 64  # rows: of 32 requests at once
+_NO_NORM: tuple[Array, Array] = np.empty(0, np.float32), np.empty(0, np.float32)
 
 
 class Linear(Protocol):
@@ -43,6 +51,12 @@ def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None 
         dtype: of a dense layer, and of the activations.
         quantize: int8 or int4 weights (CPU only); layers whose shape the int4 kernel does not take become int8.
     """
+    if (
+        compiled.products is not None
+        and weight.device.type == "cpu"
+        and not (quantize is None and dtype == torch.float16)
+    ):
+        return _compiled(weight, dtype, quantize)
     if quantize is None:
         if dtype == torch.float16:
             return _Half(weight)
@@ -52,10 +66,118 @@ def linear(weight: Tensor, *, dtype: torch.dtype, quantize: Quantization | None 
         raise RequestError(
             f'quantize="{quantize}" is for the CPU: on {weight.device.type} leave it away (bf16 is used).'
         )
+    return _Int4(weight) if quantize == "int4" and _grouped(weight) else _Int8(weight)
+
+
+def _grouped(weight: Tensor) -> bool:
+    """Whether int4 takes the shape."""
     outputs, inputs = weight.shape
-    if quantize == "int4" and inputs % (2 * _GROUP) == 0 and outputs % 16 == 0:
-        return _Int4(weight)
-    return _Int8(weight)
+    return inputs % (2 * _GROUP) == 0 and outputs % 16 == 0
+
+
+def _compiled(weight: Tensor, dtype: torch.dtype, quantize: Quantization | None) -> "Compiled":
+    p = compiled.products
+    assert p is not None
+    size, none = weight.numel(), torch.empty(0)
+    if quantize is None:
+        return Compiled(p.product_dense, len(weight), pack_dense(weight.to(dtype)), none, size * dtype.itemsize)
+    weight = weight.float()
+    if quantize == "int4" and _grouped(weight):
+        return Compiled(p.product4, len(weight), pack_int4(weight), none, size // 2 + 4 * size // _GROUP)
+    return Compiled(p.product8, len(weight), *pack_int8(weight), size + 4 * len(weight))
+
+
+class Compiled:
+    """A layer that `products.py` computes.
+
+    Args:
+        product: of `products.py`.
+        outputs: of the layer.
+        packed, scales: as the product reads them.
+        nbytes: of the weights.
+    """
+
+    def __init__(self, product: Any, outputs: int, packed: Tensor, scales: Tensor, nbytes: int) -> None:
+        self._product, self._outputs, self.nbytes = product, outputs, nbytes
+        self.arrays = as_array(packed), as_array(scales)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The outputs, in float32."""
+        rows = x.reshape(-1, x.shape[-1]).float().contiguous()
+        y = torch.empty(len(rows), self._outputs)
+        with compiled.turn:
+            self._product(as_array(rows), *_NO_NORM, *self.arrays, as_array(y), (1, 1), 0, compiled.use_threads())
+        return y.view(*x.shape[:-1], self._outputs)
+
+
+def side_by_side(layers: Sequence[Linear]) -> None:
+    """Moves the compiled layers' weights into one piece of memory, for which numpy asks the system for large pages."""
+    many = [n for n in layers if isinstance(n, Compiled)]
+    memory = np.empty(sum(a.nbytes + _LINE for n in many for a in n.arrays) + _LINE, np.uint8)
+    at = -memory.ctypes.data % _LINE
+    for n in many:
+        moved: list[Array] = []
+        for a in n.arrays:
+            moved.append(memory[at : at + a.nbytes].view(a.dtype).reshape(a.shape))
+            moved[-1][...] = a
+            at += -(-a.nbytes // _LINE) * _LINE
+        n.arrays = moved[0], moved[1]
+
+
+def as_array(x: Tensor) -> Array:
+    """The tensor's memory for numpy, which has no bfloat16: uint16."""
+    x = x.detach()
+    return x.view(torch.int16).numpy().view(np.uint16) if x.dtype == torch.bfloat16 else x.numpy()
+
+
+def pack_dense(weight: Tensor) -> Tensor:
+    """[outputs, inputs] to [outputs / 64, inputs, 64], the last filled up with zeros."""
+    padded = F.pad(weight, (0, 0, 0, -len(weight) % 64))
+    return padded.view(-1, 64, weight.shape[1]).transpose(1, 2).contiguous()
+
+
+def pack_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes [outputs / 64, inputs / 4, 64, 4] of uint8 and scales [outputs / 64, 64] of the outputs."""
+    outputs, inputs = weight.shape
+    scales = weight.abs().amax(1).clamp_min(_TINY) / 127
+    codes = ((weight / scales[:, None]).round() + 128).to(torch.uint8)
+    codes = F.pad(codes, (0, -inputs % 4, 0, -outputs % 64), value=128)
+    codes = codes.view(len(codes) // 64, 64, -1, 4).transpose(1, 2).contiguous()
+    return codes, F.pad(scales, (0, -outputs % 64)).view(-1, 64)
+
+
+def _in_groups(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes [outputs, groups, 32] of uint8, scales and zeros [outputs, groups, 1] of bfloat16.
+
+    A weight is (code - 8) * scale + zero.
+    """
+    groups = weight.view(len(weight), -1, _GROUP)  # [outputs, groups, 32]
+    low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
+    best, codes, scales, zeros = torch.full_like(low, torch.inf), groups, low, low
+    for share in _SHARES:
+        of_share = (share * (high - low) / 15).clamp_min(_TINY).bfloat16()
+        middle = (share * low + 8 * of_share).bfloat16()
+        near = ((groups - middle) / of_share + 8).round().clamp(0, 15)
+        error = ((near - 8) * of_share + middle - groups).square().sum(2, keepdim=True)
+        better = error < best
+        best = torch.where(better, error, best)
+        codes, scales = torch.where(better, near, codes), torch.where(better, of_share, scales)
+        zeros = torch.where(better, middle, zeros)
+    return codes.to(torch.uint8), scales.bfloat16(), zeros.bfloat16()
+
+
+def pack_int4(weight: Tensor) -> Tensor:
+    """Groups of 32 inputs by 32 outputs [outputs / 32, inputs / 32, 640] of uint8: codes, scales, zeros.
+
+    Codes are [2, 4, 16, 4]: 16 outputs, then four inputs of the group's first half in the low bits and four of its
+    second half in the high bits. Scales and zeros are [32] in bfloat16.
+    """
+    codes, scales, zeros = _in_groups(F.pad(weight, (0, 0, 0, -len(weight) % 32)))
+    n = codes.shape[1]
+    codes = codes.view(-1, 2, 16, n, 2, 4, 4).permute(0, 3, 4, 1, 5, 2, 6)  # [.., n, halves, 2, 4, 16, 4]
+    codes = (codes[:, :, 0] | codes[:, :, 1] << 4).reshape(-1, n, 512)
+    factors = torch.cat([scales, zeros], 2).view(-1, 32, n, 2).permute(0, 2, 3, 1).contiguous()
+    return torch.cat([codes, factors.view(torch.uint8).view(-1, n, 128)], 2)
 
 
 class _Dense:
@@ -148,14 +270,10 @@ class _Int4:
 
     def __init__(self, weight: Tensor) -> None:
         weight = weight.float()
-        groups = weight.view(len(weight), -1, _GROUP)  # [outputs, groups, 32]
-        low, high = groups.amin(2, keepdim=True), groups.amax(2, keepdim=True)
-        scales = ((high - low) / 15).clamp_min(_TINY)
-        codes = ((groups - low) / scales).round().clamp(0, 15).to(torch.int32).view_as(weight)
-        self._packed = _torch._convert_weight_to_int4pack_for_cpu(codes, 2)
+        codes, scales, zeros = _in_groups(weight)
+        self._packed = _torch._convert_weight_to_int4pack_for_cpu(codes.to(torch.int32).view_as(weight), 2)
         # the kernel computes (code - 8) * scale + zero
-        zeros = low + 8 * scales
-        self._scales = torch.cat([scales, zeros], 2).transpose(0, 1).contiguous().bfloat16()  # [groups, outputs, 2]
+        self._scales = torch.cat([scales, zeros], 2).transpose(0, 1).contiguous()  # [groups, outputs, 2]
         self._shape = weight.shape
 
     def __call__(self, x: Tensor) -> Tensor:

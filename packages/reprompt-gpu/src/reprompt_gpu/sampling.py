@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Options", "guide", "noise", "pick", "stream_key"]
+from . import compiled
+
+__all__ = ["Options", "guide", "noise", "pick", "sample", "stream_key"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # 2^64 / golden ratio, as a signed number
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
@@ -27,6 +29,28 @@ class Options:
     top_k: Tensor  # int64, 1 .. entries
     top_p: Tensor  # float32, 1: off
     greedy: Tensor  # bool
+
+
+def sample(logits: Tensor, steps: Tensor, options: Options) -> tuple[Tensor, Tensor]:
+    """The next tokens, and where there are none.
+
+    Args:
+        logits: [2, B, K, V] with and without the text, or [1, B, K, V].
+        steps: [B] int64: which numbers of its stream each sequence draws.
+        options: of each sequence.
+
+    Returns:
+        [B, K] int64 and [B] bool: the logits were no numbers.
+    """
+    if compiled.kernels is None or logits.device.type != "cpu":
+        guided = guide(logits, options.guidance)
+        return pick(guided, steps, options), ~guided.isfinite().all(-1).all(-1)
+    o, (_, b, codebooks, _) = options, logits.shape
+    tokens, bad = torch.empty(b, codebooks, dtype=torch.int64), torch.zeros(b, dtype=torch.bool)
+    asked = (logits.contiguous(), o.guidance, o.temperature, o.top_k, o.top_p, o.greedy, o.keys, steps, tokens, bad)
+    with compiled.turn:
+        compiled.kernels.draw(*(x.numpy() for x in asked), compiled.use_threads())
+    return tokens, bad
 
 
 def guide(logits: Tensor, guidance: Tensor) -> Tensor:

@@ -91,6 +91,10 @@ def from_transformers(
     Raises:
         CheckpointError: its configuration or tensors cannot be used.
     """
+    if not isinstance(model, MusicgenForConditionalGeneration):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CheckpointError(
+            f"A model in memory is a MusicgenForConditionalGeneration of transformers, not a {type(model).__name__}."
+        )
     config = copy.deepcopy(model.config)
     shape = ModelConfig.from_hf(config, generation=model.generation_config.to_dict())
     return _assemble(
