@@ -236,6 +236,19 @@ def test_cancelled_and_removed(client, is_problem):
     is_problem(client.delete(path), 404)
 
 
+def test_who_cancels_loses_nothing_that_is_done(client, is_problem):
+    asked = {"words": "slow rain", "seconds": 1, "generator": "preview"}
+    made = client.post("/v1/generations", json=asked, headers={"Prefer": "wait=30"}).json()
+    path = f"/v1/generations/{made['id']}"
+    kept = client.delete(path, params={"done": "keep"})
+    assert (kept.status_code, kept.json()) == (200, client.get(path).json())
+    assert client.get(made["takes"][0]["audio"]).status_code == 200
+    path = f"/v1/generations/{waiting(client)['id']}"
+    assert client.delete(path, params={"done": "keep"}).json()["status"] == "cancelled"
+    problem = is_problem(client.delete(path, params={"done": "lose"}), 422)
+    assert problem["errors"] == [{"pointer": "done", "detail": "Expected one of remove, keep."}]
+
+
 def test_removed_with_its_audio(client, is_problem):
     asked = {"words": "slow rain", "seconds": 1, "generator": "preview"}
     made = client.post("/v1/generations", json=asked, headers={"Prefer": "wait=30"}).json()

@@ -40,6 +40,20 @@ def test_without_a_key(anyone, is_problem):
     is_problem(anyone.delete("/v1/generations/x"), 401)
 
 
+def test_refusals_are_counted_to_their_route(anyone):
+    for path in ("/v1/comparisons/export", "/v1/comparisons/3f0c9c1e", "/v1/generations/3f0c9c1e/takes/0/audio", "/v2"):
+        anyone.get(path)
+    text = anyone.get("/metrics", headers=ADA).text
+    for route in (
+        "/v1/comparisons/export",
+        "/v1/comparisons/{id}",
+        "/v1/generations/{id}/takes/{number}/audio",
+        "none",
+    ):
+        assert f'reprompt_requests_total{{method="GET",route="{route}",status="401"}}' in text
+    assert "3f0c9c1e" not in text
+
+
 def test_dots_in_a_bare_request_lead_nowhere(keyed):
     for path in (
         b"/page/../v1/corpora",

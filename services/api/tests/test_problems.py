@@ -198,6 +198,26 @@ def test_problems_of_the_query(client, is_problem):
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "pointers"),
+    [
+        ("/v1/generations?page=2", ["page"]),
+        ("/v1/generations?limit=2&sort=asc&Status=failed", ["Status", "sort"]),
+        ("/v1/generations?limit=2&limit=3", ["limit"]),
+        ("/v1/generations?status=null", ["status"]),
+        ("/v1/corpora?id=1", ["id"]),
+        ("/v1/generations/3f0c9c1e-6f0b-4c39-9a55-0f6f1d0e7c55?service=x&request=y", ["request", "service"]),
+    ],
+)
+def test_parameters_that_are_not_there(client, is_problem, path, pointers):
+    assert [error["pointer"] for error in is_problem(client.get(path), 422)["errors"]] == pointers
+
+
+def test_parameters_beside_the_api_are_let_be(client):
+    for path in ("/?utm_source=mail", "/page/main.js?v=2", "/livez?from=probe&from=lb", "/metrics?x=null"):
+        assert client.get(path).status_code == 200
+
+
 def test_request_ids(client, is_problem):
     given = client.get("/v1/nothing", headers={"X-Request-ID": "checkout-7"})
     assert is_problem(given, 404)["instance"] == "checkout-7"

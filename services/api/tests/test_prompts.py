@@ -86,3 +86,13 @@ def test_page_and_its_files(client, is_problem):
     is_problem(client.get("/page/../settings.txt"), 404)
     is_problem(client.get("/page/%2e%2e/settings.txt"), 404)
     is_problem(client.get("/page/nothing.js"), 404)
+
+
+def test_a_browser_that_has_the_page_is_told_so(client):
+    for path, kind in (("/", "text/html"), ("/page/main.js", "text/javascript"), ("/page/base.css", "text/css")):
+        file = client.get(path)
+        assert file.headers["content-type"] == f"{kind}; charset=utf-8"
+        assert file.headers["cache-control"] == "no-cache"  # asked for anew, and answered in few bytes
+        again = client.get(path, headers={"If-None-Match": f"W/{file.headers['etag']}"})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", file.headers["etag"])
+        assert client.get(path, headers={"If-None-Match": '"another"'}).content == file.content

@@ -1,17 +1,17 @@
 """The app: its routes, its lifespan, its edge. Nothing is opened before the lifespan begins."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from importlib import resources
 from typing import Any
 
 import structlog
 from litestar import Litestar, Request, Response, get
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.static_files import create_static_files_router
+from litestar.params import QueryParameter
 from reprompt_core import DatabaseError, Pipeline, RepromptError, Settings
 from reprompt_core.generation.jobs import Jobs
 from reprompt_core.generation.making import PreviewMaker
@@ -25,6 +25,7 @@ from .edges import Edge
 from .generations import Generations
 from .metrics import Metrics
 from .openapi import openapi_config
+from .pages import index, page_file
 from .problems import FieldProblem, ProblemError, handlers
 from .routes import Catalogue, Prompts
 from .schemas import Liveness, Readiness
@@ -58,12 +59,6 @@ def _metrics(state: State) -> Response[bytes]:
     """By route, refiner and generator. Where API keys are set this asks for one, too."""
     metrics: Metrics = state["metrics"]
     return Response(metrics.text(), headers={"Content-Type": metrics.content_type})
-
-
-@get("/", include_in_schema=False, media_type="text/html", sync_to_thread=False)
-def _index() -> Response[bytes]:
-    page = (resources.files("reprompt_api") / "page" / "index.html").read_bytes()
-    return Response(page, headers={"Cache-Control": "no-cache"}, media_type="text/html")
 
 
 async def _missing(service: Service | None) -> list[str]:
@@ -126,7 +121,7 @@ def create_app(
 
     app = Litestar(
         route_handlers=[
-            Prompts, Generations, Comparisons, Catalogue, _livez, _readyz, _metrics, _index, _page_files(),
+            Prompts, Generations, Comparisons, Catalogue, _livez, _readyz, _metrics, index, page_file,
         ],
         lifespan=[lifespan],
         request_class=JsonRequest,
@@ -149,11 +144,6 @@ def _within(core: Settings, settings: ApiSettings) -> Settings:
     return replace(core, drain_s=min(core.drain_s, float(settings.grace_s)))
 
 
-def _page_files() -> Any:
-    folder = str(resources.files("reprompt_api") / "page")
-    return create_static_files_router("/page", directories=[folder], include_in_schema=False, cache_control=None)
-
-
 def _service(state: State) -> Service:
     service: Service | None = state["service"]
     if service is None:
@@ -168,20 +158,27 @@ async def _check_form(request: Request[Any, Any, Any]) -> None:
 
 
 def _check_query(request: Request[Any, Any, Any]) -> None:
-    """A parameter stands once, and null is no value of it, which Litestar would read as none.
+    """A parameter is one that there is, stands once, and null is no value of it, which Litestar would read as none.
+
+    Of the page and of probes nothing is refused: others add parameters of theirs to such addresses.
 
     Raises:
         ProblemError: 422, with the names.
     """
-    given = [name for name, _ in request.query_params.multi_items()]
-    found = [
-        FieldProblem(name[:100], "This stands more than once.") for name in {n for n in given if given.count(n) > 1}
-    ]
-    found += [
-        FieldProblem(name[:100], "null is no value.")
-        for name, value in request.query_params.multi_items()
-        if str(value).lower() == "null"
-    ]
+    given = list(request.query_params.multi_items())
+    if not given or not request.url.path.startswith("/v1/"):
+        return
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    known = {name for name, p in parameters.items() if isinstance(p.kwarg_definition, QueryParameter)}
+    counts = Counter(name for name, _ in given)
+    found: list[FieldProblem] = []
+    for name, value in sorted(dict(given).items()):
+        if name not in known:
+            found.append(FieldProblem(name[:100], "There is no such parameter."))
+        elif counts[name] > 1:
+            found.append(FieldProblem(name, "This stands more than once."))
+        elif str(value).lower() == "null":
+            found.append(FieldProblem(name, "null is no value."))
     if found:
         raise ProblemError(422, "A parameter of the request does not fit; `errors` says which.", errors=found[:20])
 

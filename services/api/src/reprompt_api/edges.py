@@ -142,6 +142,8 @@ class Edge:
         methods: Mapping[str, frozenset[str]],
     ) -> None:
         self.methods = methods
+        # what has no parameter first: /v1/comparisons/export is no id
+        self._patterns = {t: _pattern(t) for t in sorted(methods, key=lambda template: "{" in template)}
         self._app, self.settings, self._metrics, self._tracing = app, settings, metrics, tracing
         self.requests, self.streams = Gate(settings.in_flight), Gate(settings.streams)
         self.answer_headers = AnswerHeaders(settings)
@@ -168,7 +170,7 @@ class Edge:
                 await self._answer(scope, receive, exchange)
             finally:
                 exchange.leave()
-                exchange.route = _route(scope, exchange)
+                exchange.route = self._route(scope, exchange)
                 span.update({"http.route": exchange.route, "http.response.status_code": exchange.status})
                 self._tell(exchange, time.perf_counter() - started)
 
@@ -285,6 +287,16 @@ class Edge:
             with suppress(asyncio.CancelledError):
                 await watching
 
+    def _route(self, scope: Scope, exchange: Exchange) -> str:
+        """The template of the path, never the path: that would be one more time series for each id."""
+        if exchange.path.startswith("/page/"):
+            return "/page"
+        if (template := scope.get("path_template")) is not None:
+            return str(template)
+        # refused here, before the app looked for a route
+        found = (template for template, pattern in self._patterns.items() if pattern.fullmatch(exchange.path))
+        return next(found, "none")
+
     def _tell(self, exchange: Exchange, took_s: float) -> None:
         status = 499 if exchange.gone and not exchange.begun else exchange.status
         self._metrics.requests.labels(exchange.route, _method(exchange), str(status)).inc()
@@ -310,11 +322,8 @@ def _method(exchange: Exchange) -> str:
     return exchange.method if exchange.method in _METHODS else "other"
 
 
-def _route(scope: Scope, exchange: Exchange) -> str:
-    """The template of the path, never the path: that would be one more time series for each id."""
-    if exchange.path.startswith("/page/"):
-        return "/page"
-    return str(scope.get("path_template") or "none")
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{.*?\\}", "[^/]+", re.escape(template)))
 
 
 def _after(seconds: int) -> dict[str, str]:

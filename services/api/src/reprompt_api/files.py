@@ -12,7 +12,7 @@ from reprompt_core.generation.storage import AudioStore
 
 from .problems import ProblemError
 
-__all__ = ["audio_response", "take_of"]
+__all__ = ["audio_response", "is_one_of", "take_of"]
 
 
 def take_of(generation: Generation, number: int) -> Take:
@@ -45,7 +45,7 @@ async def audio_response(
         "Cache-Control": "private, max-age=86400, immutable",
         "Content-Disposition": f'inline; filename="{name}.{take.format}"',
     }
-    if _is_one_of(tag, request.headers.get("if-none-match", "")):
+    if is_one_of(tag, request.headers.get("if-none-match", "")):
         return Response(b"", status_code=304, headers=headers)
     start, end, status = 0, take.bytes, 200
     is_head = request.state["exchange"].is_head
@@ -78,8 +78,8 @@ async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerato
         yield chunk
 
 
-def _is_one_of(tag: str, tags: str) -> bool:
-    """If-None-Match compares weakly: W/ makes no difference."""
+def is_one_of(tag: str, tags: str) -> bool:
+    """Whether If-None-Match names this entity tag. It compares weakly: W/ makes no difference."""
     return tags.strip() == "*" or tag in re.findall(r'(?:W/)?("[^"]*")', tags)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from litestar import Controller, Request, Response, delete, get, post
@@ -148,11 +148,23 @@ class Generations(Controller):
         return await audio_response(request, service.jobs.store, generation, take_of(generation, number), name=name)
 
     @delete("/{id:str}", operation_id="deleteGeneration", status_code=200, summary="Cancel or remove it")
-    async def remove(self, id: Id, service: NamedDependency[Service], request: Request[Any, Any, Any]) -> Response[Any]:
+    async def remove(
+        self,
+        id: Id,
+        service: NamedDependency[Service],
+        request: Request[Any, Any, Any],
+        done: Annotated[
+            Literal["remove", "keep"],
+            QueryParameter(
+                description="What becomes of it if it is done. keep: it stays and is the answer, so that whoever "
+                "cancels loses nothing that was finished at that moment."
+            ),
+        ] = "remove",
+    ) -> Response[Any]:
         """Cancels what waits or runs and answers with the generation; removes what is done and answers 204."""
         tenant = request.state["tenant"]
         generation = await service.jobs.get(id, tenant=tenant)
-        if not generation.done:
+        if done == "keep" or not generation.done:
             return Response(GenerationView.of(await service.jobs.cancel(id, tenant=tenant)), status_code=200)
         await service.jobs.remove(id, tenant=tenant)
         return Response(None, status_code=204)

@@ -59,6 +59,7 @@ _EXAMPLES: dict[str, Any] = {  # of the parameters that the routes declare
     "number": 0,
     "side": "a",
     "status": "succeeded",
+    "done": "keep",
     "limit": 20,
     "Idempotency-Key": "5c1d7a60-order-7",
     "Prefer": "wait=5",
@@ -171,7 +172,10 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     },
     "getTakeAudio": _file(*CONTENT_TYPES.values()),
     "deleteGeneration": {
-        "200": _answer("It waited or ran: it is cancelled, or will be in a moment.", _json("GenerationView")),
+        "200": _answer(
+            "It waited or ran: it is cancelled, or will be in a moment. Or it was done, and is kept as asked.",
+            _json("GenerationView"),
+        ),
         "204": _answer("It was done: it is removed, its audio with it."),
     },
     "listCorpora": {"200": _answer("The corpora.", _list("Corpus"))},
@@ -191,22 +195,21 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "metrics": {"200": _answer("The metrics.", _text("text/plain", "reprompt_streams 0.0\n"))},
 }
 
-_BODY = (400, 408, 413, 415, 422)
+_BODY = (400, 408, 413, 415)
 _FILE = (404, 409, 416)
 _PROBLEMS: dict[str, tuple[int, ...]] = {  # an operation's own
     "createPrompt": _BODY,
     "createGeneration": (*_BODY, 409),
-    "listGenerations": (422,),
     "getGeneration": (404,),
-    "followGeneration": (404, 422),
+    "followGeneration": (404,),
     "getTakeAudio": _FILE,
     "deleteGeneration": (404, 409),
     "createComparison": _BODY,
     "getComparison": (404,),
-    "getComparisonAudio": (*_FILE, 422),
+    "getComparisonAudio": _FILE,
     "vote": (*_BODY, 404, 409),
 }
-_EVERYWHERE = (401, 406, 421, 429, 500, 503, 504)  # in /v1
+_EVERYWHERE = (401, 406, 421, 422, 429, 500, 503, 504)  # in /v1
 _RATE = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 _PROBLEM_HEADERS = {
     401: ("WWW-Authenticate",),

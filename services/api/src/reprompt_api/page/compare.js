@@ -52,7 +52,7 @@ function drawOffer() {
 async function start(place) {
   fill(place);
   const words = wordsNow();
-  if (!words) {
+  if (!/[\p{L}\p{N}]/u.test(words)) {
     showProblem(place, new Problem("empty"));
     return $("words").focus();
   }

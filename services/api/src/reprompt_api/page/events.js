@@ -10,8 +10,8 @@ const POLL_MS = 1500;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 /**
- * Yields {kind, data} until the generation is final: kind "status", "progress" or "take", or "generation" where it
- * was polled.
+ * Yields {kind, data} until the generation is final: kind "status", "progress" or "take", "generation" where it was
+ * polled, or "away" while the server cannot be reached.
  * @throws Problem: it was deleted, or its server is gone for good
  */
 export async function* happenings(id, signal) {
@@ -32,6 +32,7 @@ export async function* happenings(id, signal) {
       if (signal.aborted) throw signal.reason;
       if (error instanceof Problem && error.status === 404) throw error;
       if (error instanceof Problem && error.status === 503) break; // too many streams: the server says to ask instead
+      if (isAway(error)) yield { kind: "away", data: null };
     }
     if (!told) failures += 1;
     await pause(1000 * 2 ** Math.min(failures, 4), signal);
@@ -44,10 +45,13 @@ export async function* happenings(id, signal) {
       if (FINAL.has(generation.status)) return;
     } catch (error) {
       if (signal.aborted || (error instanceof Problem && error.status === 404) || ++failed > 8) throw error;
+      if (isAway(error)) yield { kind: "away", data: null };
     }
     await pause(POLL_MS * 1.5 ** failed, signal);
   }
 }
+
+const isAway = (error) => error instanceof Problem && error.kind !== "refused";
 
 /** A pause with some chance in it, so that not all pages come back at once; it ends when the network is back. */
 async function pause(ms, signal) {

@@ -6,7 +6,8 @@ import { number, t, when } from "./i18n.js";
 import { showProblem } from "./problems.js";
 import { session, whenChanged } from "./session.js";
 
-const PAGE = 6;
+const PAGE = 6; // at first
+const MORE = 20;
 let items = [];
 let next = null;
 let onDeleted = () => {};
@@ -45,7 +46,7 @@ export async function refreshHistory() {
 
 async function more() {
   try {
-    const page = await call(`/v1/generations?limit=${PAGE}&cursor=${encodeURIComponent(next)}`);
+    const page = await call(`/v1/generations?limit=${MORE}&cursor=${encodeURIComponent(next)}`);
     const first = items.length;
     const known = new Set(items.map((g) => g.id));
     items = [...items, ...page.items.filter((g) => !known.has(g.id))];

@@ -25,15 +25,19 @@ export function named(family, name) {
 }
 
 export function number(value, options = {}) {
-  return new Intl.NumberFormat(language, options).format(value);
+  return new Intl.NumberFormat(language, options).format(value).replace("-", "−");
 }
+
+/** The text of a key that one language alone has, as what the server says in English anyway; else null. */
+export const own = (key, values) => (key in DICTIONARIES[language] ? t(key, values) : null);
 
 /** With so many decimals, always. */
 export const decimals = (value, digits) =>
   number(value, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-/** A value of a scale with two ends: +0.24. */
-export const signed = (value) => number(value, { signDisplay: "exceptZero", maximumFractionDigits: 2 });
+/** A value of a scale with two ends: +0.24, −0.50. */
+export const signed = (value) =>
+  number(value, { signDisplay: "exceptZero", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 export function when(iso) {
   const at = new Date(iso);

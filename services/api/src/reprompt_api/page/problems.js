@@ -2,9 +2,23 @@
 
 import { Problem } from "./api.js";
 import { fill, h, icon } from "./dom.js";
-import { number, t } from "./i18n.js";
+import { currentLanguage, number, own, t } from "./i18n.js";
 
 const FIELDS = new Set(["words", "prompt", "seconds", "takes", "seed"]);
+const KNOWN = { 401: "key", 404: "gone", 413: "large", 429: "rate", 500: "fault", 504: "slow" };
+const SAID = [
+  [/^Too much is under way/, "under_way"],
+  [/generations are waiting already/, "queue"],
+  [/^The database is not available/, "database"],
+  [/^The audio store is not available/, "store"],
+  [/ is (starting or )?stopping/, "stopping"],
+  [/^Without API keys/, "host"],
+  [/^The body was not there/, "body"],
+  [/^No language model is set up/, "refiner"],
+  [/^RunPod is not (set up|configured)/, "runpod"],
+  [/^There was a vote/, "voted"],
+  [/: cancel it first/, "running"],
+];
 
 /** What went wrong, as lines of text. */
 export function explain(problem) {
@@ -12,12 +26,20 @@ export function explain(problem) {
   if (problem.kind !== "refused") return [t(`problem_${problem.kind}`)];
   const fields = problem.errors.map((e) => String(e.pointer ?? "").replace(/^\//, "")).filter((f) => FIELDS.has(f));
   if (fields.length > 0) return [...new Set(fields)].map((field) => t(`problem_field_${field}`));
-  const known = { 401: "key", 404: "gone", 413: "large", 429: "rate", 500: "fault", 503: "busy", 504: "slow" };
-  const name = known[problem.status];
-  const lines = name ? [t(`problem_${name}`, { id: problem.instance || "–" })] : [];
+  const name = KNOWN[problem.status];
+  if (name) return [t(`problem_${name}`, { id: problem.instance || "–" })];
   // the server's own sentence says more where the status alone says little
-  if (problem.detail && (!name || name === "busy")) lines.push(problem.detail);
-  return lines.length > 0 ? lines : [t("problem_other", { status: problem.status })];
+  const said = serverSays(problem.detail);
+  if (said) return [said];
+  const general = problem.status === 503 ? t("problem_busy") : t("problem_other", { status: problem.status });
+  return problem.detail ? [general, problem.detail] : [general];
+}
+
+/** A sentence of the server in the visitor's language; null: it is not known here. */
+function serverSays(detail) {
+  if (currentLanguage() === "en") return detail || null;
+  const key = SAID.find(([pattern]) => pattern.test(detail))?.[1];
+  return key ? own(`server_${key}`) : null;
 }
 
 /** Shows a problem at a place of the page, with a way to try again where there is one. */

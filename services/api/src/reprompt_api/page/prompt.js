@@ -80,8 +80,11 @@ function text() {
   );
   const paragraph = h("p", { class: "prompt-text", lang: "en" });
   if (answer.mode === "off") return fill(paragraph, prompt);
+  const place = (run, mark) => `${mark} ${run.toLowerCase()}`;
+  const written = new Set(promptRuns(answer.prompt, answer).map(({ text: run, mark }) => place(run, mark)));
   for (const { text: run, mark } of promptRuns(prompt, answer)) {
-    if (mark === null) {
+    // what the person put in has no reason among those of the written prompt
+    if (mark === null || !written.has(place(run, mark))) {
       paragraph.append(run);
     } else if (mark === "words") {
       paragraph.append(h("span", { class: "own-words", title: () => t("own_words") }, run));

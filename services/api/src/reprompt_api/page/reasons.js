@@ -32,7 +32,7 @@ function draw() {
   const place = $("why");
   place.hidden = answer === null;
   if (answer === null) return;
-  const isEdited = session.edited !== null;
+  const isEdited = session.edited !== null && session.edited !== answer.prompt; // and was not made yet
   fill(
     place,
     h(

@@ -2,7 +2,7 @@
 
 import { call, file } from "./api.js";
 import { $, announce, fill, h, icon } from "./dom.js";
-import { decimals, number, t } from "./i18n.js";
+import { decimals, number, own, t } from "./i18n.js";
 import { happenings } from "./events.js";
 import { hush, player } from "./player.js";
 import { notice, showProblem } from "./problems.js";
@@ -76,13 +76,15 @@ function progressView(generation) {
     ready: generation.takes.length,
     progress: generation.progress,
     stopping: false,
+    away: false,
   };
   stop.addEventListener("click", async () => {
     state.stopping = true;
     stop.disabled = true;
     show();
     try {
-      await call(`/v1/generations/${encodeURIComponent(generation.id)}`, { method: "DELETE" });
+      // what was finished at this moment is kept: it was only to stop
+      await call(`/v1/generations/${encodeURIComponent(generation.id)}?done=keep`, { method: "DELETE" });
     } catch (error) {
       state.stopping = false;
       stop.disabled = false;
@@ -92,6 +94,7 @@ function progressView(generation) {
   });
   const sentence = () => {
     if (state.stopping) return t("stopping");
+    if (state.away) return t("away");
     if (state.status === "queued") return t("queued");
     if (takes > 1) return t("making_takes", { n: number(Math.min(takes, state.ready + 1)), of: number(takes) });
     return t("making");
@@ -100,7 +103,7 @@ function progressView(generation) {
   function show() {
     fill(text, sentence);
     const done = Math.max(state.progress, state.ready / takes);
-    const known = state.status === "running" && done > 0;
+    const known = state.status === "running" && done > 0 && !state.away;
     bar.classList.toggle("unknown", !known);
     fillBar.style.setProperty("--share", known ? done : 0);
     if (known) bar.setAttribute("aria-valuenow", String(Math.round(100 * done)));
@@ -115,12 +118,14 @@ async function follow(generation, view, signal) {
   const { id } = generation;
   try {
     for await (const { kind, data } of happenings(id, signal)) {
+      view.state.away = kind === "away";
       if (kind === "status") view.state.status = data.status;
       if (kind === "progress") view.state.progress = Math.max(view.state.progress, data.progress);
       if (kind === "take") view.state.ready = Math.max(view.state.ready, data.number + 1);
       if (kind === "generation") {
         view.state.status = data.status;
         view.state.progress = Math.max(view.state.progress, data.progress);
+        view.state.ready = Math.max(view.state.ready, data.takes.length);
       }
       view.show();
     }
@@ -140,7 +145,8 @@ async function follow(generation, view, signal) {
 function drawEnd(generation) {
   const { status, error, takes } = generation;
   if (status !== "succeeded") {
-    const text = () => (status === "cancelled" ? t("cancelled") : `${t("failed")} ${error?.message ?? ""}`);
+    const why = () => (error ? (own(`server_failed_${error.code}`) ?? error.message) : "");
+    const text = () => (status === "cancelled" ? t("cancelled") : `${t("failed")} ${why()}`);
     announce(text());
     return fill($("sound"), head(generation), notice(text, status === "failed" ? "warning" : "info"));
   }

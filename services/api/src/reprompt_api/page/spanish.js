@@ -1,4 +1,5 @@
-// What the page says, in Spanish. Every key of english.js is here, and the values of the plan besides.
+// What the page says, in Spanish. Every key of english.js is here, and besides the values of the plan (term_) and what
+// the server says (server_).
 
 const takes = (n) => `${n} ${Number(n) === 1 ? "toma" : "tomas"}`;
 
@@ -101,6 +102,7 @@ export const spanish = {
   making: "En marcha…",
   making_takes: "Haciendo la toma {n} de {of}…",
   stopping: "Deteniendo…",
+  away: "Ahora no se llega al servidor. Lo que se estaba haciendo sigue cuando vuelva…",
   cancel: "Cancelar",
   cancelled: "Cancelado. No se guardó nada.",
   failed: "No se pudo hacer.",
@@ -267,11 +269,34 @@ export const spanish = {
   problem_slow: "El servidor tardó demasiado en responder. Inténtalo de nuevo.",
   problem_fault: "El servidor cometió un error. Inténtalo de nuevo; si sigue igual, da este número: {id}.",
   problem_other: "El servidor lo rechazó (estado {status}).",
-  problem_field_words: "Las palabras deben tener de 1 a 2000 caracteres.",
-  problem_field_prompt: "El prompt debe tener de 1 a 2000 caracteres.",
+  problem_field_words: "Las palabras deben tener de 1 a 2000 caracteres, y entre ellos alguna letra o cifra.",
+  problem_field_prompt: "El prompt debe tener de 1 a 2000 caracteres, y entre ellos alguna letra o cifra.",
   problem_field_seconds: "La duración debe ser de 1 a 300 segundos.",
   problem_field_takes: "Puede haber de 1 a 8 tomas.",
   problem_field_seed: "La semilla debe ser un número entero, 0 o mayor.",
+
+  server_under_way: "El servidor está muy ocupado. Inténtalo de nuevo en un momento.",
+  server_queue: "Ya hay demasiada música en espera. Inténtalo dentro de un rato.",
+  server_database: "La base de datos no responde ahora. Inténtalo en unos segundos.",
+  server_store: "No se llega al lugar donde se guarda el sonido. Inténtalo en unos segundos.",
+  server_stopping: "El servidor se está reiniciando o deteniendo. Inténtalo de nuevo en un momento.",
+  server_host: "Sin claves de API este servidor solo responde en localhost. Abre la página con ese nombre.",
+  server_body: "La petición llegó demasiado despacio. Inténtalo de nuevo.",
+  server_refiner: "En este servidor no hay un modelo de lenguaje.",
+  server_runpod: "En este servidor no está preparado RunPod. Elige otro en «Hecho por».",
+  server_voted: "En esta comparación ya se votó, y ese voto vale.",
+  server_running: "Aún se está haciendo. Cancélalo primero.",
+  server_failed_invalid: "No se puede hacer así: prueba con otra duración u otro formato.",
+  server_failed_capacity: "No cabe en la memoria de allí. Pide menos tomas o menos segundos.",
+  server_failed_storage: "No se pudo guardar el sonido. Inténtalo más tarde.",
+  server_failed_too_large: "El sonido es demasiado grande. Pide menos tomas o menos segundos.",
+  server_failed_timeout: "Tardó demasiado. Inténtalo más tarde o pide menos.",
+  server_failed_expired: "El lugar donde se hacía ya no lo conoce. Hazlo otra vez.",
+  server_failed_refused: "El lugar donde se hace lo rechazó. Avisa a quien lleva el servicio.",
+  server_failed_bad_result: "Lo que llegó no es un resultado. Inténtalo de nuevo.",
+  server_failed_unknown: "No se sabe si se encargó. Avisa a quien lleva el servicio antes de repetirlo.",
+  server_failed_crashed: "El proceso que lo hacía se cayó. Inténtalo de nuevo.",
+  server_failed_internal: "Fue un error nuestro. Inténtalo de nuevo más tarde.",
 
   term_C: "do",
   term_D: "re",

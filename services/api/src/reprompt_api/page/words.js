@@ -75,7 +75,7 @@ export async function ask() {
   const words = wordsNow();
   const place = $("words-notice");
   fill(place);
-  if (!words) {
+  if (!/[\p{L}\p{N}]/u.test(words)) {
     showProblem(place, new Problem("empty"));
     $("words").focus();
     return null;
