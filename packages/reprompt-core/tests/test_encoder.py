@@ -97,6 +97,14 @@ def overlap_at_10(a: Vectors, b: Vectors) -> float:
 # -- vectors -----------------------------------------------------------------------------------------------------
 
 
+def test_encoding_leaves_nothing_in_the_user_s_home(encoder: Encoder, tmp_path: Path) -> None:
+    """ONNX Runtime would put a device's id and a queue of usage data there."""
+    script = "import pathlib, sys; from reprompt_core.encoder import Encoder; Encoder(pathlib.Path(sys.argv[1]))"
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "ORT_"))}
+    subprocess.run([sys.executable, "-c", script, encoder.folder], env={**own, "HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_fp32_vectors_are_those_of_sentence_transformers(fp32: Encoder, minilm: Path) -> None:
     from sentence_transformers import SentenceTransformer
 

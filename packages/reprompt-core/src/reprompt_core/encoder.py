@@ -7,6 +7,7 @@ pooling, maximum length and precision, and the sha256 of each file. `find_bundle
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -109,6 +110,8 @@ class Encoder:
             raise EncoderError(_broken(folder, f"its model takes {sorted(self._inputs)} and gives {shape}"))
 
     def _open(self, threads: int) -> Any:
+        # from its 1.32 on it would gather usage data under the user's cache, and may send them
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         # tens of milliseconds and megabytes: only for those who encode
         import onnxruntime as ort
 

@@ -192,6 +192,7 @@ def _export(transformer: Any, path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in `encoder.py`
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantised = path.with_suffix(".int8")
