@@ -34,7 +34,7 @@ def api() -> Callable[..., Any]:
     return _api
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base(serve: Callable[..., Any]) -> Iterator[str]:
     """The address of the server."""
     with serve(REPROMPT_API_PREVIEWS="2", REPROMPT_API_GRACE_S="1") as server:
@@ -42,7 +42,7 @@ def base(serve: Callable[..., Any]) -> Iterator[str]:
         assert '"event": "fault"' not in server.logged()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright has an event loop that runs until it ends: no other file may meet it
 def browser(environment: None) -> "Iterator[Browser]":
     playwright_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
     if not CHROMIUM.exists():
