@@ -20,7 +20,16 @@ import numpy.typing as npt
 from .errors import EncoderError
 from .settings import Settings
 
-__all__ = ["DEFAULT_MODEL", "MANIFEST", "Encoder", "TextEncoder", "find_bundle", "fingerprint", "on_device"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MANIFEST",
+    "Encoder",
+    "TextEncoder",
+    "find_bundle",
+    "fingerprint",
+    "on_device",
+    "onnxruntime",
+]
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 MANIFEST = "encoder.json"
@@ -57,6 +66,15 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def onnxruntime() -> Any:
+    """The library, imported for those alone who encode: it takes tens of milliseconds and megabytes."""
+    # from its 1.32 on it would gather usage data under the user's cache, and may send them
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 class TextEncoder(Protocol):
@@ -110,11 +128,7 @@ class Encoder:
             raise EncoderError(_broken(folder, f"its model takes {sorted(self._inputs)} and gives {shape}"))
 
     def _open(self, threads: int) -> Any:
-        # from its 1.32 on it would gather usage data under the user's cache, and may send them
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        # tens of milliseconds and megabytes: only for those who encode
-        import onnxruntime as ort
-
+        ort = onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

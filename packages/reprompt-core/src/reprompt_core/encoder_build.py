@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 import numpy as np
 
-from .encoder import DEFAULT_MODEL, FORMAT, MANIFEST, Encoder, file_sha256
+from .encoder import DEFAULT_MODEL, FORMAT, MANIFEST, Encoder, file_sha256, onnxruntime
 from .errors import EncoderError
 
 __all__ = ["build", "download"]
@@ -192,7 +192,7 @@ def _export(transformer: Any, path: Path) -> None:
 
 
 def _quantise(path: Path) -> None:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as in `encoder.py`
+    onnxruntime()  # first, as it is to be imported
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantised = path.with_suffix(".int8")

@@ -17,6 +17,9 @@ _f32, _i32, _i64, _u32, _u64 = np.float32, np.int32, np.int64, np.uint32, np.uin
 _GOLDEN, _MIX_1, _MIX_2 = _u64(0x9E3779B97F4A7C15), _u64(0xBF58476D1CE4E5B9), _u64(0x94D049BB133111EB)
 
 
+# what is not implemented here has an `overload` below, of which numba compiles the form that the types ask for
+
+
 def _wide(x: Any) -> Any:
     """A cached number, bfloat16 as uint16, in float32."""
     raise NotImplementedError
